@@ -1,0 +1,1 @@
+"""What everyone may use and what changes least: parameters, files, records, pictures, layers."""

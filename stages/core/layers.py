@@ -1,0 +1,46 @@
+"""Small layers that teachers and students share."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GEM_EPS = 1e-6  # below it a response counts as none, in every published GeM
+
+
+def gem(x: Tensor, p: Tensor | float, eps: float = GEM_EPS) -> Tensor:
+    """Generalised mean of (B, C, H, W) over H and W: (B, C). p = 1 is the mean, large p the max."""
+    if isinstance(p, float) and p == 1.0:
+        return x.clamp(min=eps).mean((-2, -1))
+    return x.clamp(min=eps).pow(p).mean((-2, -1)).pow(1.0 / p)
+
+
+def l2n(x: Tensor) -> Tensor:
+    """Rows of unit length."""
+    return F.normalize(x, dim=-1)
+
+
+class Normalise(nn.Module):
+    """RGB (B, 3, H, W) in [0, 1] to what a network was trained on: mean, std, channel order."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], bgr: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.bgr = bgr  # mean and std are given in RGB order all the same
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - self.mean) / self.std
+        return x.flip(1) if self.bgr else x
+
+
+def as_input(pixels: Tensor, device: torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 pixels to (B, 3, H, W) float32 in [0, 1] on `device`, channels last."""
+    return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
+
+
+def ready(net: nn.Module, device: torch.device) -> nn.Module:
+    """`net` on `device` with channels-last weights, TF32 allowed on a GPU."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    return net.to(device=device, memory_format=torch.channels_last)

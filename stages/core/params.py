@@ -1,0 +1,109 @@
+"""`params.yaml`, the only home of defaults: one section into one strict, frozen class."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from .errors import UserError
+from .plugins import nearest
+
+# The top-level keys of params.yaml; a test holds this list against the file itself.
+KEYS = (
+    "student", "ensemble", "teachers", "evaluation", "datasets", "prepare", "extract", "whiten",
+    "fuse", "train", "describe", "evaluate", "compare",
+)  # fmt: skip
+S = TypeVar("S", bound=BaseModel)
+RESERVED = ("student", "untrained", "fused")  # names that the pipeline itself gives to models
+
+
+# The option that every stage takes, so that dvc.yaml need not name it.
+OPTION: Path = typer.Option(Path("params.yaml"), "--params", help="The file of parameters.")
+
+
+class Section(BaseModel):
+    """A map of `params.yaml`: every key required, unknown keys refused, types not coerced."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """All of `params.yaml` (YAML 1.2) as plain maps, lists and numbers; top-level keys checked."""
+    try:
+        values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; `whiten-mtd preset demo` writes one") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not a map of sections")
+    lines = [f"{path}: unknown key {k!r}{nearest(str(k), KEYS)}" for k in values if k not in KEYS]
+    lines += [f"{path}: missing key {k!r}" for k in KEYS if k not in values]
+    if lines:
+        raise UserError("\n".join(lines))
+    return values
+
+
+def section(path: Path, name: str, into: type[S]) -> S:
+    """The section `name` of `path` as `into`; every error of the section at once."""
+    return check(read(path)[name], into, f"{path}: {name}")
+
+
+def check(values: Any, into: type[S], where: str) -> S:
+    """`values` as `into`, or a UserError with one line for each thing that is wrong with them."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: expected a map of settings, found {values!r}")
+    try:
+        return into.model_validate(values)
+    except ValidationError as error:
+        known = into.model_fields
+        raise UserError("\n".join(_line(e, where, known) for e in error.errors())) from None
+
+
+def teachers(values: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
+    """The map `teachers`, its names and the list `ensemble` checked."""
+    table, ensemble = values["teachers"], values["ensemble"]
+    lines = []
+    if not isinstance(table, dict) or not table:
+        raise UserError(f"{path}: teachers: expected a map of at least one name -> settings")
+    if not isinstance(ensemble, list) or not ensemble or len(set(ensemble)) < len(ensemble):
+        raise UserError(f"{path}: ensemble: expected a list of different teacher names")
+    for name, settings in table.items():
+        if name in RESERVED or not str(name).isidentifier():
+            lines.append(
+                f"{path}: teachers.{name}: a name has letters, digits and _, and is none of "
+                f"{', '.join(RESERVED)}"
+            )
+        if not isinstance(settings, dict) or not isinstance(settings.get("kind"), str):
+            lines.append(f"{path}: teachers.{name}: expected a map of settings with a kind")
+    lines += [
+        f"{path}: ensemble: no teacher {name!r}{nearest(str(name), table)}: "
+        f"choose from {', '.join(table)}"
+        for name in ensemble
+        if name not in table
+    ]
+    if lines:
+        raise UserError("\n".join(lines))
+    return table
+
+
+def teacher(path: Path, name: str) -> dict[str, Any]:
+    """The settings of one teacher. Raises UserError naming the teachers there are."""
+    table = teachers(read(path), path)
+    if name not in table:
+        raise UserError(
+            f"{path}: no teacher {name!r}{nearest(name, table)}: choose from {', '.join(table)}"
+        )
+    return table[name]
+
+
+def _line(error: Any, where: str, known: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where}.{key}: unknown key{nearest(key, known)}"
+    if error["type"] == "missing":
+        return f"{where}.{key}: missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}.{key}: {message}, found {error['input']!r}".replace(f"{where}.: ", f"{where}: ")

@@ -1,0 +1,119 @@
+"""The machine: its knobs (environment variables, never tracked), seeds, devices, parts of work.
+
+    WHITEN_MTD_WORKERS   loading processes (default: one less than the cores, at most 8; 0: none)
+    WHITEN_MTD_DEVICE    cpu, cuda, cuda:1, mps (default: cuda where there is one)
+    WHITEN_MTD_SCRATCH   where unfinished work is kept (default: .scratch in the project)
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import UserError
+from .store import atomic, digest_of
+
+
+def workers() -> int:
+    """How many loading processes to start."""
+    given = os.environ.get("WHITEN_MTD_WORKERS")
+    if given is None:
+        return max(min(len(os.sched_getaffinity(0)) - 1, 8), 0)
+    if not given.isdecimal():
+        raise UserError(f"WHITEN_MTD_WORKERS: a whole number is needed, not {given!r}")
+    return int(given)
+
+
+def device() -> Any:
+    """The torch device to compute on."""
+    import torch
+
+    name = os.environ.get("WHITEN_MTD_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"WHITEN_MTD_DEVICE: {name!r} cannot be used ({error})") from None
+    return chosen
+
+
+def stop_on_term() -> None:
+    """Make SIGTERM end the process as an interrupt does, so that work is left resumable."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+class Stop:
+    """Within the block an interrupt is only noted, so that a step is done whole or not at all.
+
+    A second one ends the process at once.
+    """
+
+    asked = False
+
+    def __enter__(self) -> "Stop":
+        self._old = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class Parts:
+    """Finished pieces of a long job, kept outside every output until the job is whole.
+
+    The folder is named by a fingerprint of everything that the result depends on, so that pieces
+    of other inputs are never taken; each piece is renamed into place when whole.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, name: str) -> bool:
+        """Whether the piece `name` is finished."""
+        return (self.folder / f"{name}.npy").is_file()
+
+    def load(self, name: str) -> np.ndarray | None:
+        """The finished piece `name`, or None where there is none (or a damaged one)."""
+        try:
+            return np.load(self.folder / f"{name}.npy", allow_pickle=False)
+        except (FileNotFoundError, ValueError, EOFError, OSError):
+            return None
+
+    def save(self, name: str, rows: np.ndarray) -> None:
+        """Keep a finished piece."""
+        with atomic(self.folder / f"{name}.npy") as temporary, open(temporary, "wb") as f:
+            np.save(f, rows, allow_pickle=False)
+
+
+@contextmanager
+def parts(stage: str, **depends: Any) -> Iterator[Parts]:
+    """The scratch folder of one job, held by a lock; removed when the block ends well.
+
+    Raises UserError where another process is at the same job.
+    """
+    root = Path(os.environ.get("WHITEN_MTD_SCRATCH", ".scratch"))
+    folder = root / f"{stage}-{digest_of(depends)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{folder}: another process is at this very job; wait for it"
+            ) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        yield Parts(folder)
+        shutil.rmtree(folder)
+        Path(lock.name).unlink(missing_ok=True)

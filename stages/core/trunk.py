@@ -1,0 +1,94 @@
+"""Any timm network as a trunk: pictures in, one pooled vector each out, width probed."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import UserError
+from .layers import gem
+from .plugins import nearest
+
+POOLS = ("auto", "gem", "avg", "token")
+
+
+class Trunk(nn.Module):
+    """timm model `name` without its classifier, pooled to (B, dim).
+
+    `stage`: None for the last map, else the index of an earlier one (timm's feature levels).
+    `pool`: gem, avg, token, or auto: GeM for convolutional maps, the mean for tokens (half of a
+    token map is negative, which GeM would clamp away). Prefix tokens are not averaged.
+    """
+
+    def __init__(self, name: str, *, pool: str = "auto", p: float = 3.0, stage: int | None = None):
+        super().__init__()
+        self.net = _create(name)
+        self.p, self.stage = float(p), stage
+        self.prefix = int(getattr(self.net, "num_prefix_tokens", 0))
+        self.channels_last = getattr(self.net, "output_fmt", None) == "NHWC"
+        self.side = _fixed_side(self.net)
+        self.pool = pool if pool != "auto" else self._natural_pool()
+        with torch.no_grad():
+            self.dim = int(self.eval()(torch.zeros(1, 3, self.side or 64, self.side or 64)).shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W), already normalised, to (B, dim)."""
+        y = self._map(x)
+        if y.ndim == 3:  # tokens (B, N, C)
+            if self.pool == "token":
+                return y[:, 0]
+            y = y[:, self.prefix :].transpose(1, 2).unsqueeze(-1)
+        return gem(y, self.p) if self.pool == "gem" else y.mean((-2, -1))
+
+    def _map(self, x: Tensor) -> Tensor:
+        if self.stage is not None:
+            return self.net.forward_intermediates(
+                x, indices=[self.stage], intermediates_only=True, stop_early=True
+            )[0]
+        y = self.net.forward_features(x)
+        return y.permute(0, 3, 1, 2) if self.channels_last and y.ndim == 4 else y
+
+    def _natural_pool(self) -> str:
+        with torch.no_grad():
+            self.pool = "avg"
+            y = self.eval()._map(torch.zeros(1, 3, self.side or 64, self.side or 64))
+        return "gem" if y.ndim == 4 and not self.channels_last else "avg"
+
+
+def _create(name: str) -> Any:
+    import timm
+
+    try:
+        options: dict[str, Any] = {"pretrained": False, "num_classes": 0}
+        if "dynamic_img_size" in _arguments(name):
+            options["dynamic_img_size"] = True  # token models at any multiple of the patch
+        return timm.create_model(name, **options)
+    except RuntimeError as error:
+        known = timm.list_models()
+        if name.split(".")[0] in known:
+            raise UserError(f"{name}: timm cannot build it ({error})") from None
+        raise UserError(
+            f"no timm model {name!r}{nearest(name, known)}; `timm.list_models()` lists them"
+        ) from None
+
+
+def _arguments(name: str) -> tuple[str, ...]:
+    """Names of what the model takes beyond the common options, seen from its family."""
+    return ("dynamic_img_size",) if name.startswith(("vit_", "deit", "beit", "eva")) else ()
+
+
+def _fixed_side(net: Any) -> int | None:
+    """Side that the network insists on, or None where it takes any."""
+    config = getattr(net, "pretrained_cfg", {})
+    if config.get("fixed_input_size") or getattr(net, "patch_embed", None) is not None:
+        return int(config.get("input_size", (3, 224, 224))[-1])
+    return None
+
+
+def statistics(net: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std (RGB, of pixels in [0, 1]) that a timm network was trained with."""
+    config = getattr(net, "pretrained_cfg", {})
+    return (
+        tuple(config.get("mean", (0.485, 0.456, 0.406))),
+        tuple(config.get("std", (0.229, 0.224, 0.225))),
+    )

@@ -1,0 +1,54 @@
+"""What there is to see, and what is right: one file a dataset, `datasets/x.py` is dataset `x`.
+
+A dataset offers `Settings` (its map in `params.yaml`, section `datasets`) and one or both of
+`training(settings, images) -> Training` and `evaluation(settings, images) -> Evaluation`, where
+`images` is the folder for pictures that the dataset draws itself.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..core import params, plugins
+from ..core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Training:
+    """Pictures to learn from: `group` (n,) int32 says which show the same, -1 none."""
+
+    root: Path
+    image_id: list[str]
+    path: list[str]  # relative to root
+    group: np.ndarray
+    notes: list[str] = field(default_factory=list)  # what was left out and why, one line each
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Pictures to search: `role` query, database or distractor; `box` (n, 4) pixels or NaN.
+
+    `queries` is the ground truth in the form of the protocol, None for plain distractors.
+    """
+
+    root: Path
+    image_id: list[str]
+    path: list[str]
+    role: list[str]
+    box: np.ndarray
+    protocol: str
+    queries: list[dict[str, Any]] | None
+    notes: list[str] = field(default_factory=list)
+
+
+def load(name: str, part: str, settings: dict[str, Any], where: str) -> tuple[ModuleType, Any]:
+    """The dataset `name`, which must offer `part`, and its checked settings."""
+    module = plugins.load(__name__, name)
+    if not hasattr(module, part):
+        raise UserError(f"{where}: dataset {name} has no {part} pictures")
+    if name not in settings:
+        raise UserError(f"{where}: datasets.{name}: missing; its settings are needed")
+    return module, params.check(settings[name], module.Settings, f"{where}: datasets.{name}")

@@ -1,0 +1,198 @@
+"""A generated world of landmarks: procedural buildings, deterministic, offline, drawn in a minute.
+
+Training, evaluation and distractor buildings are disjoint. Every picture is a pure function of the
+settings, its building and its number: neither the number of workers nor a larger world changes it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.console import progress
+from . import Evaluation, Training
+from ._buildings import facade, generator
+from ._scenes import Shot, look, render
+
+JUNK_BELOW = 0.3  # share of the building in sight under which a picture is no fair question
+HARD_BELOW = 0.65
+HARD_FROM = 0.6  # strength of the viewpoint
+JPEG_QUALITY = 90
+ATTEMPTS = 400  # views tried for one that is as easy or hard as wanted; a few are enough
+
+
+class Settings(BaseModel):
+    """The world: how many buildings, how many pictures of each, and how hard they are."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    seed: int = Field(ge=0, description="another seed is another world")
+    image_px: int = Field(ge=32, description="long side of a picture, pixels")
+    groups: int = Field(ge=2, description="training buildings")
+    pictures: int = Field(ge=1, description="pictures per training building")
+    evaluation_groups: int = Field(ge=1, description="buildings that the queries ask for")
+    evaluation_pictures: int = Field(ge=2, description="database pictures per evaluation building")
+    queries: int = Field(ge=1, description="queries per evaluation building, extra pictures")
+    distractors: int = Field(ge=0, description="pictures of other buildings, one each")
+    twins: float = Field(ge=0, le=1, description="share of buildings that have a near-twin")
+    difficulty: float = Field(ge=0, le=1, description="viewpoints, occluders and light: 0 easy")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The pictures to draw of one building: file names, and the level (or none) wanted of each."""
+
+    family: str
+    number: int
+    names: tuple[str, ...]
+    levels: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What became of one picture."""
+
+    name: str
+    level: str  # easy, hard or junk
+    box: tuple[float, float, float, float]
+
+
+def training(settings: Settings, images: Path) -> Training:
+    """Draw the training pictures into `images/train/<building>/<n>.jpg`."""
+    plans = [
+        Plan("train", group, tuple(f"train/{group:05d}/{n}.jpg" for n in range(settings.pictures)),
+             (None,) * settings.pictures)
+        for group in range(settings.groups)
+    ]  # fmt: skip
+    drawn = [shot for shots in _draw_all(settings, plans, images, "drawing") for shot in shots]
+    return Training(
+        root=images,
+        image_id=[_image_id(shot.name) for shot in drawn],
+        path=[shot.name for shot in drawn],
+        group=np.repeat(np.arange(settings.groups, dtype=np.int32), settings.pictures),
+        notes=[f"{settings.groups} generated buildings, {len(drawn)} pictures"],
+    )
+
+
+def evaluation(settings: Settings, images: Path) -> Evaluation:
+    """Draw queries, database and distractors into `images/evaluation/`, with the ground truth."""
+    plans = [_evaluation_plan(settings, number) for number in range(settings.evaluation_groups)]
+    plans += [
+        Plan("distractor", number, (f"evaluation/distractor/{number:05d}.jpg",), (None,))
+        for number in range(settings.distractors)
+    ]
+    buildings = list(_draw_all(settings, plans, images, "drawing"))
+    drawn = [shot for shots in buildings for shot in shots]
+    role = [_role(shot.name) for shot in drawn]
+    asked = [_boxed(shot) for shot in drawn]
+    junk = sum(shot.level == "junk" for shot in drawn)
+    return Evaluation(
+        root=images,
+        image_id=[_image_id(shot.name) for shot in drawn],
+        path=[shot.name for shot in drawn],
+        role=role,
+        box=np.array(asked, np.float32).reshape(-1, 4),
+        protocol="revisitop",
+        queries=[
+            query for shots in buildings[: settings.evaluation_groups] for query in _queries(shots)
+        ],
+        notes=[f"{settings.evaluation_groups} generated buildings, {junk} junk pictures"],
+    )
+
+
+def _evaluation_plan(settings: Settings, number: int) -> Plan:
+    """Queries show their building well; the first two of the database are easy and hard."""
+    folder = f"evaluation/{number:05d}"
+    queries = tuple(f"{folder}/query_{n}.jpg" for n in range(settings.queries))
+    database = tuple(f"{folder}/{n}.jpg" for n in range(settings.evaluation_pictures))
+    wanted = ("easy",) * len(queries) + ("easy", "hard") + (None,) * (len(database) - 2)
+    return Plan("evaluation", number, queries + database, wanted)
+
+
+def _queries(shots: list[Drawn]) -> list[dict]:  # type: ignore[type-arg]
+    """The queries of one building, each with its database pictures by level."""
+    database = [shot for shot in shots if _role(shot.name) == "database"]
+    answer = {
+        level: [_image_id(shot.name) for shot in database if shot.level == level]
+        for level in ("easy", "hard", "junk")
+    }
+    return [
+        {"image_id": _image_id(shot.name), **{level: list(ids) for level, ids in answer.items()}}
+        for shot in shots
+        if _role(shot.name) == "query"
+    ]
+
+
+def _role(name: str) -> str:
+    if name.startswith("evaluation/distractor/"):
+        return "distractor"
+    return "query" if "/query_" in name else "database"
+
+
+def _boxed(shot: Drawn) -> tuple[float, ...]:
+    """A query of an even building asks for a box, as ROxford's do; the rest for all they show."""
+    even = _role(shot.name) == "query" and int(shot.name.split("/")[1]) % 2 == 0
+    return shot.box if even else (float("nan"),) * 4
+
+
+def _image_id(name: str) -> str:
+    return name.removesuffix(".jpg")
+
+
+def _level(shot: Shot) -> str:
+    """What one may fairly expect of a picture, from what it shows and how it was taken."""
+    if shot.visible < JUNK_BELOW:
+        return "junk"
+    return "hard" if shot.visible < HARD_BELOW or shot.strength > HARD_FROM else "easy"
+
+
+def _draw(task: tuple[Settings, Plan, Path]) -> list[Drawn]:
+    """All pictures of one building, written; runs in a worker."""
+    settings, plan, images = task
+    building = facade(settings.seed, plan.family, plan.number, settings.twins)
+    (images / plan.names[0]).parent.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, wanted in zip(plan.names, plan.levels, strict=True):
+        for attempt in range(ATTEMPTS):
+            rng = generator(settings.seed, name, attempt)
+            shot = look(building, rng, settings.image_px, settings.difficulty)
+            level = _level(shot)
+            if wanted in (None, level):
+                break
+        else:
+            raise RuntimeError(f"no {wanted} view of {name} in {ATTEMPTS} attempts")
+        scratch = (images / name).with_suffix(f".{os.getpid()}.tmp")
+        render(building, shot, rng, settings.difficulty).save(scratch, "JPEG", quality=JPEG_QUALITY)
+        os.replace(scratch, images / name)
+        drawn.append(Drawn(name, level, shot.box))
+    return drawn
+
+
+def _draw_all(
+    settings: Settings, plans: list[Plan], images: Path, label: str
+) -> Iterator[list[Drawn]]:
+    """Draw the plans on all cores, in order; in this process where no pool can be had."""
+    tasks = [(settings, plan, images) for plan in plans]
+    workers = int(os.environ.get("WHITEN_MTD_WORKERS") or os.cpu_count() or 1)
+    workers = min(workers, len(tasks) // 8)  # a worker costs as much as some 60 pictures
+    done = 0
+    if workers > 1:
+        # spawn: a fork of a process that holds threads (torch, BLAS) may never wake up
+        context = multiprocessing.get_context("spawn")
+        try:
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                drawn = pool.map(_draw, tasks, chunksize=4)
+                for shots in progress(drawn, total=len(tasks), label=label):
+                    done += 1
+                    yield shots
+        except (BrokenProcessPool, PermissionError):
+            pass  # a sandbox without processes: go on here
+    yield from progress(map(_draw, tasks[done:]), total=len(tasks) - done, label=label)

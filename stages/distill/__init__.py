@@ -1,0 +1,1 @@
+"""The method, one file per idea: views, pairs, whitening, fusion, prototypes, loss, student."""

@@ -1,0 +1,94 @@
+"""Prototypes: where the ensemble puts each group, in one frame that the student can share.
+
+The whitened teachers of a view, concatenated (T unit vectors over sqrt T), projected by an
+uncentred PCA and L2-normalised, are its fused embedding; inner products of it are the mean fusion
+as nearly as the dimension allows. A prototype is the L2-normalised mean over a group's views.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from .whitening import Array, Whitening, l2n
+
+
+def concatenate(teachers: Sequence[Array]) -> Array:
+    """(b, d_k) whitened rows of each teacher to (b, sum d_k) float32 of unit length.
+
+    Its inner products are the mean of the teachers' similarities.
+    """
+    scale = np.float32(len(teachers) ** -0.5)
+    return np.concatenate([np.asarray(t, dtype=np.float32) for t in teachers], axis=1) * scale
+
+
+def fit_projection(blocks: Iterable[Array], dim: int) -> Whitening:
+    """Uncentred PCA of concatenated rows to `dim`: a whitening with mean zero and exponent 0."""
+    second, count = None, 0
+    for rows in blocks:
+        rows = rows.astype(np.float64)
+        second = rows.T @ rows if second is None else second + rows.T @ rows
+        count += len(rows)
+    assert second is not None
+    values, vectors = np.linalg.eigh(second / count)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
+    energy = float(values[:dim].sum() / values.sum())
+    return Whitening(np.zeros(len(values)), vectors[:, :dim].T, values[:dim], energy)
+
+
+class Means:
+    """L2-normalised means of rows by label, from blocks in any order. (p, dim) float32 sums."""
+
+    def __init__(self, count: int, dim: int) -> None:
+        self._sum = np.zeros((count, dim), dtype=np.float32)
+
+    def add(self, label: Array, rows: Array) -> None:
+        """Add (b, dim) `rows` to the sums of their `label` (b,), ascending labels fastest."""
+        if not len(label):
+            return
+        order = np.argsort(label, kind="stable")
+        label, rows = label[order], np.asarray(rows, dtype=np.float32)[order]
+        first = np.flatnonzero(np.r_[True, np.diff(label) != 0])
+        self._sum[label[first]] += np.add.reduceat(rows, first, axis=0)
+
+    def result(self) -> Array:
+        """(p, dim) float32, unit rows."""
+        return l2n(self._sum)
+
+
+def ridge(x: Array, y: Array, strength: float) -> tuple[Array, Array]:
+    """Linear map (weight (out, d), bias (out,)) of least squares from (n, d) `x` to (n, out) `y`.
+
+    `strength` is relative to the mean variance of x, so that one grid serves every trunk.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    mx, my = x.mean(0), y.mean(0)
+    xc, yc = x - mx, y - my
+    gram = xc.T @ xc
+    gram[np.diag_indices_from(gram)] += strength * np.trace(gram) / len(gram)
+    weight = np.linalg.solve(gram, xc.T @ yc).T
+    return weight, my - weight @ mx
+
+
+STRENGTHS = tuple(float(s) for s in 10.0 ** np.arange(-3, 3.5, 0.5))
+
+
+def ridge_by_groups(
+    x: Array, y: Array, unit: Array, seed: int, strengths: Sequence[float] = STRENGTHS
+) -> tuple[Array, Array, float]:
+    """Ridge whose strength is the one with the best mean cosine on held-out groups.
+
+    A fifth of the groups (`unit` (n,)) is held out once to choose; then all rows are fitted.
+    Returns (weight, bias, strength).
+    """
+    ids = np.unique(unit)
+    held = np.random.default_rng(seed).permutation(ids)[: max(len(ids) // 5, 1)]
+    out = np.isin(unit, held)
+    if out.all() or not out.any():
+        return *ridge(x, y, 1.0), 1.0
+    scores = []
+    for strength in strengths:
+        weight, bias = ridge(x[~out], y[~out], strength)
+        scores.append(float((l2n(x[out] @ weight.T + bias) * l2n(y[out])).sum(1).mean()))
+    best = strengths[int(np.argmax(scores))]
+    return *ridge(x, y, best), best

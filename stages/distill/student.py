@@ -1,0 +1,117 @@
+"""The student: a timm trunk, pooled, L2, and a linear head; a folder that loads without us.
+
+The folder has the layout of model hubs: `model.safetensors`, `config.json`, `README.md`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import store, weights
+from ..core.errors import UserError
+from ..core.layers import Normalise, l2n
+from ..core.trunk import Trunk, statistics
+
+CONFIG = {  # what config.json must say for the network to be built
+    "model": str, "dim": int, "head": bool, "pool": str, "gem_p": float, "image_px": int,
+    "mean": list, "std": list, "init": str,
+}  # fmt: skip
+
+
+class Student(nn.Module):
+    """RGB (B, 3, H, W) in [0, 1] to L2-normalised descriptors (B, dim).
+
+    `dim` None: no head, the pooled trunk itself.
+    """
+
+    def __init__(
+        self, model: str, *, dim: int | None, image_px: int, pool: str = "auto", gem_p: float = 3.0
+    ) -> None:
+        super().__init__()
+        self.trunk = Trunk(weights.timm_name(model), pool=pool, p=gem_p)
+        mean, std = statistics(self.trunk.net)
+        self.normalise = Normalise(mean, std)
+        self.head = nn.Linear(self.trunk.dim, dim) if dim is not None else None
+        self.dim = dim if dim is not None else self.trunk.dim
+        self.image_px = image_px
+        self.config: dict[str, Any] = {
+            "model": weights.timm_name(model), "dim": self.dim, "head": dim is not None,
+            "pool": self.trunk.pool, "gem_p": float(gem_p), "image_px": image_px,
+            "mean": list(mean), "std": list(std), "init": "random",
+        }  # fmt: skip
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, width): the pooled trunk, L2-normalised; what the head maps."""
+        return l2n(self.trunk(self.normalise(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.features(x)
+        return l2n(self.head(y)) if self.head is not None else y
+
+
+def create(
+    model: str, *, dim: int | None, image_px: int, pool: str, gem_p: float, source: str, seed: int
+) -> Student:
+    """A student with its first weights: `source` is `pretrained`, `random` or a file.
+
+    `config["init"]` says what it got; "random" also where no weights were to be had. The head is
+    drawn from `seed`.
+    """
+    torch.manual_seed(seed)
+    student = Student(model, dim=dim, image_px=image_px, pool=pool, gem_p=gem_p)
+    state, origin = None, "random"
+    if source == "pretrained":
+        state, origin = weights.pretrained(student.config["model"])
+    elif source != "random":
+        state, origin = weights.from_file(Path(source)), f"file:{Path(source).name}"
+    if state is not None:
+        own = student.trunk.net.state_dict()
+        heads = tuple({f"{k.split('.')[0]}." for k in state if k not in own})
+        weights.fill(student.trunk.net, state, origin, unused=heads)
+    student.config["init"] = origin
+    return student
+
+
+def bare(student: Student) -> Student:
+    """The same trunk without a head: what there was before any training."""
+    c = student.config
+    out = Student(c["model"], dim=None, image_px=c["image_px"], pool=c["pool"], gem_p=c["gem_p"])
+    out.trunk.load_state_dict(student.trunk.state_dict())
+    out.config["init"] = c["init"]
+    return out.eval()
+
+
+def save(student: Student, folder: Path, card: str, **config: Any) -> None:
+    """Write `student` as a folder: weights, what it takes to load them, a card for people."""
+    from safetensors.torch import save_file
+
+    state = {k: v.detach().cpu().contiguous() for k, v in student.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with store.atomic(folder / "model.safetensors") as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+    config = {**student.config, **config, "format": store.file_format("student")}
+    config["digest"] = store.digest_of_file(folder / "model.safetensors")
+    store.write_text(folder / "config.json", store.to_json(config))
+    store.write_text(folder / "README.md", card)
+
+
+def load(folder: Path) -> Student:
+    """The student of a folder, in eval mode. Raises UserError where it is not whole or not ours."""
+    config = store.read_json(folder / "config.json")
+    for key, kind in CONFIG.items():
+        if not isinstance(config, dict) or not isinstance(config.get(key), kind):
+            raise UserError(f"{folder / 'config.json'}: {key} is missing or no {kind.__name__}")
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; a student's folder has it beside config.json")
+    if store.digest_of_file(file) != config.get("digest"):
+        raise UserError(f"{file}: not the weights that config.json describes; train again")
+    student = Student(
+        config["model"], dim=config["dim"] if config["head"] else None,
+        image_px=config["image_px"], pool=config["pool"], gem_p=config["gem_p"],
+    )  # fmt: skip
+    weights.fill(student, weights.from_file(file), str(file))
+    student.config = {k: v for k, v in config.items() if k not in ("format", "digest")}
+    return student.eval()

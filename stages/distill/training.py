@@ -1,0 +1,232 @@
+"""The training loop: replayed views in, better weights out; resumable to the same weights."""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core import console, runtime
+from ..core.layers import as_input
+from ..core.loading import ahead
+from ..core.records import Prototypes, Targets, TrainSet
+from ..core.replay import Replay
+from .objective import Objective, rate
+from .student import Student
+
+CHECKPOINT_SECONDS = 60.0
+CACHE_BYTES = 2 << 30  # decoded pictures that the loading processes keep, together
+HELD_OUT_STEPS = 8  # batches of the held-out shard that the loss is measured on
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs beside its data."""
+
+    epochs: int
+    lr: float
+    final_lr: float
+    trunk_lr_scale: float
+    weight_decay: float
+    amp: bool
+    validate_every: int  # steps; 0: never
+    patience: int  # validations without a gain before it stops; 0: never
+    seed: int
+
+
+@dataclass
+class Best:
+    """The best weights so far, by a score that is better when higher."""
+
+    score: float
+    step: int
+    state: State
+
+
+class Loop:
+    """Trains `student` in place; `run` leaves it with the best weights.
+
+    `probe` measures retrieval (percent), None where no groups were set aside; then the loss on the
+    held-out shard decides, and without one the last weights are kept.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        plan: Plan,
+        objective: Objective,
+        views: TrainSet,
+        targets: Targets,
+        prototypes: Prototypes,
+        probe: Callable[[Student], float] | None,
+    ) -> None:
+        self.student, self.plan, self.objective = student, plan, objective
+        self.targets, self.probe = targets, probe
+        self.view_prototype = prototypes.view_prototype
+        self.device = next(student.parameters()).device
+        self.prototype = torch.from_numpy(prototypes.prototype).to(self.device)
+        self.replay = Replay(views, student.image_px, CACHE_BYTES // max(runtime.workers(), 1))
+        self.steps = plan.epochs * targets.steps
+        self.step = 0  # steps done
+        self.best: Best | None = None
+        self.history: list[dict[str, Any]] = []
+        self._optimizer = self._make_optimizer()
+        self._pending: list[Tensor] = []
+
+    def run(self, parts: runtime.Parts) -> None:
+        """Train to the end, or to where patience ends it. Raises KeyboardInterrupt when stopped."""
+        torch.manual_seed(self.plan.seed)
+        if not self._resume(parts):
+            self._validate()
+        saved = time.monotonic()
+        with runtime.Stop() as stop:
+            for pixels in console.progress(self._batches(), total=self.steps - self.step, label="train"):
+                self._learn(pixels)
+                last = self.step == self.steps
+                if last or self._every(self.plan.validate_every):
+                    self._validate()
+                if stop.asked or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._checkpoint(parts)
+                    saved = time.monotonic()
+                if stop.asked:
+                    raise KeyboardInterrupt
+                if self._patience_is_over():
+                    break
+        self._flush()
+
+    def keep_best(self) -> State | None:
+        """Give the student its best weights; the last ones are returned where they differ."""
+        if self.best is None or self.best.step == self.step:
+            return None
+        last = snapshot(self.student)
+        self.student.load_state_dict(self.best.state)
+        return last
+
+    def _learn(self, pixels: Tensor) -> None:
+        """One step on (2N, px, px, 3) uint8 pixels: N anchors, then N positives."""
+        self.student.train()
+        self._set_rate()
+        loss = self.loss(pixels, self.targets, self.step)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self._pending.append(loss.detach())
+        lr = self._optimizer.param_groups[0]["lr"]
+        self.history.append(
+            {"step": self.step + 1, "epoch": self.step // self.targets.steps, "lr": lr}
+        )
+        self.step += 1
+        if len(self._pending) >= 50:
+            self._flush()
+
+    def loss(self, pixels: Tensor, targets: Targets, step: int) -> Tensor:
+        """The objective on batch `step` of `targets`: anchors and positives are two forwards."""
+        x = as_input(pixels, self.device)
+        n = len(x) // 2
+        amp = torch.autocast("cuda", torch.bfloat16) if self.plan.amp else nullcontext()
+        with amp:
+            anchor, positive = self.student(x[:n]), self.student(x[n:])
+        target = prototype = None
+        if self.objective.needs("relation"):
+            target = torch.from_numpy(targets.target(step).astype(np.float32)).to(self.device)
+        if self.objective.needs("prototype"):
+            rows = self.view_prototype[targets.rows(step)]
+            prototype = self.prototype[torch.from_numpy(rows.astype(np.int64)).to(self.device)]
+        return self.objective(anchor, positive, target, prototype)
+
+    def _batches(self) -> Iterator[Tensor]:
+        return ahead(self._pixels, range(self.step, self.steps))
+
+    def _pixels(self, step: int) -> np.ndarray:
+        return self.replay.rows(self.targets.rows(step).reshape(-1))
+
+    def _validate(self) -> None:
+        """Measure, note it in the history, and remember the weights where they are the best."""
+        score = None
+        entry: dict[str, Any] = {"step": self.step}
+        if self.probe is not None:
+            score = entry["validation_map"] = self.probe(self.student)
+        if self.targets.held_out is not None and self.step:
+            loss = entry["held_out_loss"] = self._held_out_loss()
+            score = -loss if score is None else score
+        if self.history and self.history[-1]["step"] == self.step:
+            self.history[-1].update(entry)
+        elif len(entry) > 1:
+            self.history.append(entry)
+        if score is not None and (self.best is None or score > self.best.score):
+            self.best = Best(score, self.step, snapshot(self.student))
+
+    def _held_out_loss(self) -> float:
+        held = Targets((self.targets.held_out,), None)  # type: ignore[arg-type]
+        self.student.eval()
+        losses = []
+        with torch.inference_mode():
+            for step in range(min(held.steps, HELD_OUT_STEPS)):
+                pixels = torch.from_numpy(self.replay.rows(held.rows(step).reshape(-1)))
+                losses.append(float(self.loss(pixels, held, step)))
+        return float(np.mean(losses))
+
+    def _patience_is_over(self) -> bool:
+        if self.best is None or not self.plan.patience or not self.plan.validate_every:
+            return False
+        return self.step - self.best.step >= self.plan.patience * self.plan.validate_every
+
+    def _every(self, steps: int) -> bool:
+        return bool(steps) and self.step % steps == 0
+
+    def _flush(self) -> None:
+        """Move pending losses into the history (one wait for the device, not one a step)."""
+        if self._pending:
+            rows = [h for h in self.history if "lr" in h][-len(self._pending) :]
+            for row, value in zip(rows, torch.stack(self._pending).tolist(), strict=True):
+                row["loss"] = value
+            self._pending = []
+
+    def _make_optimizer(self) -> torch.optim.Adam:
+        head = [] if self.student.head is None else list(self.student.head.parameters())
+        groups = [
+            {"params": head, "scale": 1.0},
+            {"params": list(self.student.trunk.parameters()), "scale": self.plan.trunk_lr_scale},
+        ]
+        return torch.optim.Adam(groups, lr=self.plan.lr, weight_decay=self.plan.weight_decay)
+
+    def _set_rate(self) -> None:
+        lr = rate(self.step, self.steps, self.plan.lr, self.plan.final_lr)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
+
+    def _checkpoint(self, parts: runtime.Parts) -> None:
+        self._flush()
+        best = None if self.best is None else vars(self.best)
+        state = {
+            "step": self.step, "student": self.student.state_dict(), "best": best,
+            "optimizer": self._optimizer.state_dict(), "history": self.history,
+            "random": torch.get_rng_state(),
+        }  # fmt: skip
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        parts.save("checkpoint", np.frombuffer(buffer.getbuffer(), np.uint8))
+
+    def _resume(self, parts: runtime.Parts) -> bool:
+        raw = parts.load("checkpoint")
+        if raw is None:
+            return False
+        state = torch.load(io.BytesIO(raw.tobytes()), map_location="cpu", weights_only=True)
+        self.student.load_state_dict(state["student"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history = state["step"], state["history"]
+        self.best = None if state["best"] is None else Best(**state["best"])
+        torch.set_rng_state(state["random"])
+        console.say(f"going on after step {self.step} of {self.steps}")
+        return True
+
+
+def snapshot(student: Student) -> State:
+    """A copy of the student's weights in main memory."""
+    return {k: v.detach().cpu().clone() for k, v in student.state_dict().items()}

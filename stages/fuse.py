@@ -1,0 +1,198 @@
+"""Fuse the teachers of the ensemble: one target matrix a batch, one prototype a group.
+
+    python -m stages.fuse data/prepared/train.h5 data/whitened data/targets models/whitening/fused.h5
+
+Plans the batches of `fuse.epochs` epochs, fuses the similarities of each, and writes them with
+their plan, so that training needs no teacher. Beside them: the prototypes, and the projection of
+the concatenated teachers to one frame. Only the teachers that `ensemble` names are opened.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from .core import console, params, store
+from .core.errors import UserError
+from .core.plugins import nearest
+from .core.records import TrainSet
+from .distill import pairs, prototypes
+from .distill.fusion import STRATEGIES
+from .distill.whitening import Whitening, l2n
+
+app = console.app()
+BLOCK_ROWS = 16384
+
+
+class Params(params.Section):
+    """Section `fuse` of params.yaml."""
+
+    strategy: str
+    batch: int = Field(ge=2)
+    epochs: int = Field(ge=1, le=10_000)
+    held_out_epochs: int = Field(ge=0, le=1)
+    dim: int = Field(ge=1)
+    samples: int = Field(ge=2)
+    seed: int = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The whitened descriptors of the named teachers, row for row the stored views."""
+
+    names: tuple[str, ...]
+    descriptors: tuple[np.ndarray, ...]
+    digest: str  # of all of them, in this order
+
+    @classmethod
+    def read(cls, names: list[str], folder: Path, views: TrainSet) -> "Ensemble":
+        """Open `folder/<name>.h5` for each name; refuses rows of other views."""
+        files = [store.Stored(folder / f"{name}.h5", "whitened") for name in names]
+        for file in files:
+            if file.text("train") != views.digest:
+                raise UserError(f"{file.path}: of other stored views; extract and whiten again")
+        digest = store.digest_of([f.digest for f in files])
+        return cls(tuple(names), tuple(f["descriptor"] for f in files), digest)
+
+    def concatenated(self, rows: Any) -> np.ndarray:
+        """(b, sum d_k) float32 of view rows (a slice or indices)."""
+        return prototypes.concatenate([d[rows] for d in self.descriptors])
+
+    def similarities(self, anchor: np.ndarray, positive: np.ndarray) -> np.ndarray:
+        """(T, N, N) float32 similarities of two lists of view rows."""
+        sims = np.empty((len(self.names), len(anchor), len(positive)), dtype=np.float32)
+        for out, d in zip(sims, self.descriptors, strict=True):
+            np.matmul(d[anchor].astype(np.float32), d[positive].astype(np.float32).T, out=out)
+        return sims
+
+
+@app.command()
+def main(
+    train: Path,
+    whitened: Path,
+    targets: Path,
+    fused_whitening: Path,
+    params_file: Path = params.OPTION,
+) -> None:
+    """Fuse the ensemble's similarities into targets and its descriptors into prototypes."""
+    p = params.section(params_file, "fuse", Params)
+    if p.strategy not in STRATEGIES:
+        raise UserError(
+            f"{params_file}: fuse.strategy: no {p.strategy!r}{nearest(p.strategy, STRATEGIES)}: "
+            f"choose from {', '.join(STRATEGIES)}"
+        )
+    values = params.read(params_file)
+    params.teachers(values, params_file)
+    views = TrainSet.read(train)
+    ensemble = Ensemble.read(values["ensemble"], whitened, views)
+    _check_sizes(p, views, ensemble, params_file)
+    for old in targets.glob("*.h5"):  # our own output folder, of an earlier run
+        old.unlink()
+    write_targets(targets, views, ensemble, p)
+    write_prototypes(targets / "prototypes.h5", fused_whitening, views, ensemble, p)
+
+
+def write_targets(folder: Path, views: TrainSet, ensemble: Ensemble, p: Params) -> None:
+    """One shard an epoch, and one to measure the loss on where `held_out_epochs` plans it."""
+    names = [f"epoch-{e:04d}" for e in range(p.epochs)] + ["held-out"] * p.held_out_epochs
+    plan = pairs.plan(
+        views.group, views.spans(), batch=p.batch, epochs=len(names), seed=p.seed
+    )
+    about: dict[str, Any] = {
+        "train": views.digest, "whitened": ensemble.digest, "strategy": p.strategy,
+        "teachers": json.dumps(ensemble.names), "epochs": p.epochs, "held_out": p.held_out_epochs,
+        "seed": p.seed,
+    }  # fmt: skip
+    epochs = zip(names, plan, strict=True)
+    for e, (name, (anchor, positive)) in enumerate(
+        console.progress(epochs, total=len(names), label=f"fusing by {p.strategy}")
+    ):
+        steps, batch = anchor.shape
+        with store.create(folder / f"{name}.h5", "targets", **about) as writer:
+            writer.array("anchor", anchor)
+            writer.array("positive", positive)
+            writer.dataset("target", (steps, batch, batch), np.float16)
+            for s in range(steps):
+                rng = np.random.default_rng([p.seed, e, s])
+                sims = ensemble.similarities(anchor[s], positive[s])
+                fused = STRATEGIES[p.strategy](sims, rng)
+                writer.append("target", fused[None].astype(np.float16))
+    console.say(f"{p.epochs} epochs of {steps} batches of {batch} pairs, {', '.join(ensemble.names)}")
+
+
+def write_prototypes(
+    path: Path, fused_whitening: Path, views: TrainSet, ensemble: Ensemble, p: Params
+) -> None:
+    """The frame of the ensemble, and each view's prototype in it."""
+    projection = prototypes.fit_projection(_sampled(ensemble, len(views.view_image), p), p.dim)
+    label = pairs.units(views.group)[views.view_image].astype(np.int32)
+    means = prototypes.Means(int(label.max()) + 1, p.dim)
+    for rows, embedding in fused_embeddings(ensemble, projection, len(label)):
+        means.add(label[rows], embedding)
+    about = {"train": views.digest, "whitened": ensemble.digest}
+    store.write(
+        path,
+        "prototypes",
+        {"prototype": means.result().astype(np.float16), "view_prototype": label},
+        **about,
+    )
+    store.write(
+        fused_whitening,
+        "whitening",
+        {
+            "mean": projection.mean, "projection": np.ascontiguousarray(projection.projection),
+            "eigenvalue": projection.eigenvalue,
+        },
+        energy_kept=projection.energy_kept,
+        exponent=0.0,
+        floor=0.0,
+        samples=p.samples,
+        teachers=json.dumps(ensemble.names),
+        **about,
+    )  # fmt: skip
+    console.say(
+        f"{int(label.max()) + 1} prototypes of {p.dim} dimensions, "
+        f"{100 * projection.energy_kept:.1f} % of the concatenated energy kept"
+    )
+
+
+def fused_embeddings(
+    ensemble: Ensemble, projection: Whitening, count: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """(rows, their fused embeddings (b, dim) float32) in blocks over all stored views."""
+    matrix = projection.projection.astype(np.float32).T
+    for start in range(0, count, BLOCK_ROWS):
+        rows = slice(start, min(start + BLOCK_ROWS, count))
+        yield rows, l2n(ensemble.concatenated(rows) @ matrix)
+
+
+def _sampled(ensemble: Ensemble, count: int, p: Params) -> Iterable[np.ndarray]:
+    """Concatenated rows of a seeded sample of the views, in blocks."""
+    rows = np.arange(count)
+    if p.samples < count:
+        rows = np.sort(np.random.default_rng(p.seed).choice(count, p.samples, replace=False))
+    starts = range(0, len(rows), BLOCK_ROWS)
+    return (ensemble.concatenated(rows[i : i + BLOCK_ROWS]) for i in starts)
+
+
+def _check_sizes(p: Params, views: TrainSet, ensemble: Ensemble, where: Path) -> None:
+    groups = int(pairs.units(views.group).max()) + 1
+    if p.batch > groups:
+        raise UserError(
+            f"{where}: fuse.batch is {p.batch} but there are only {groups} training groups, and "
+            f"a group occurs once in a batch; set it to at most {groups}"
+        )
+    width = sum(d.shape[1] for d in ensemble.descriptors)
+    if p.dim > width:
+        raise UserError(
+            f"{where}: fuse.dim is {p.dim} but the whitened teachers have {width} dimensions "
+            f"together; set it to at most {width}"
+        )
+
+
+if __name__ == "__main__":
+    console.main(app)

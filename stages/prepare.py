@@ -1,0 +1,210 @@
+"""List the pictures once, draw their views, set groups aside.
+
+    python -m stages.prepare data/prepared
+
+Writes `train.h5` (pictures, groups, stored views), `validation.h5` and `.json` (groups set aside
+from training, to choose by) and `evaluation/<set>.h5` and `.json`, and says what it understood.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from .core import console, params, store
+from .core.errors import UserError
+from .datasets import Evaluation, Training, load
+from .distill import views
+
+app = console.app()
+
+
+class Params(params.Section):
+    """Section `prepare` of params.yaml."""
+
+    dataset: str  # the training set, a file of stages/datasets
+    seed: int = Field(ge=0)
+    views: int = Field(ge=1, le=1000)
+    epochs: int = Field(ge=1)
+    validation_share: float = Field(ge=0, le=0.5)
+    labelled_share: float = Field(ge=0, le=1)
+
+
+@app.command()
+def main(out: Path, params_file: Path = params.OPTION) -> None:
+    """List the pictures, draw the views, set groups aside."""
+    p = params.section(params_file, "prepare", Params)
+    values = params.read(params_file)
+    sets = _evaluation_sets(values, params_file)
+    module, settings = load(p.dataset, "training", values["datasets"], str(params_file))
+    images = out / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    training = module.training(settings, images)
+    _check_training(training)
+    train, validation = split(training, p)
+    _write_train(out / "train.h5", train, p)
+    _write_validation(out, validation)
+    console.say(_paragraph(p, train, validation))
+    for note in train.notes:
+        console.say(f"  {note}")
+    for name, dataset in sets.items():
+        module, settings = load(dataset, "evaluation", values["datasets"], str(params_file))
+        found = module.evaluation(settings, images)
+        _refuse_overlap(training, found, name)
+        write_evaluation(out / "evaluation", name, found)
+        roles = {r: found.role.count(r) for r in dict.fromkeys(found.role)}
+        console.say(f"{name}: {', '.join(f'{n} {r} pictures' for r, n in roles.items())}")
+        for note in found.notes:
+            console.say(f"  {note}")
+
+
+def split(training: Training, p: Params) -> tuple[Training, Training]:
+    """(training, validation): `validation_share` of the groups of two or more, by seed.
+
+    Of the remaining groups `labelled_share` keep their label; the pictures of the others stay, each
+    by itself. The choice depends on the group's number alone, so more groups move none.
+    """
+    sizes = views.group_sizes(training.group)
+    held = (sizes > 1) & (_unit_hash(training.group, f"{p.seed}/validation") < p.validation_share)
+    labelled = _unit_hash(training.group, f"{p.seed}/labelled") < p.labelled_share
+    group = np.where(labelled, training.group, -1).astype(np.int32)
+    return _rows(training, ~held, group), _rows(training, held, training.group)
+
+
+def write_evaluation(folder: Path, name: str, found: Evaluation) -> None:
+    """`<name>.h5`, and `<name>.json` where there is a ground truth."""
+    store.write(
+        folder / f"{name}.h5",
+        "evaluation",
+        {
+            "image_id": np.array(found.image_id), "path": np.array(found.path),
+            "role": np.array(found.role), "box": np.asarray(found.box, dtype=np.float32),
+        },
+        root=found.root.as_posix(),
+        pictures=picture_digest(found.root, found.path),
+    )  # fmt: skip
+    if found.queries is not None:
+        answers = {
+            "format": store.file_format("ground-truth"), "protocol": found.protocol,
+            "queries": found.queries,
+        }  # fmt: skip
+        store.write_text(folder / f"{name}.json", store.to_json(answers))
+
+
+def picture_digest(root: Path, paths: list[str]) -> str:
+    """Digest of the names and lengths of the pictures: what a later stage may rely on."""
+    hasher = hashlib.blake2b(digest_size=16)
+    missing = []
+    for path in paths:
+        try:
+            hasher.update(f"{path}\0{(root / path).stat().st_size}\n".encode())
+        except FileNotFoundError:
+            missing.append(path)
+    if missing:
+        raise UserError(f"{root}: {len(missing)} pictures are missing, the first: {missing[0]}")
+    return hasher.hexdigest()
+
+
+def _evaluation_sets(values: dict[str, Any], where: Path) -> dict[str, str]:
+    table = values["evaluation"]
+    if not isinstance(table, dict):
+        raise UserError(f"{where}: evaluation: expected a map of set -> {{dataset: ...}}")
+    return {
+        name: params.check(entry, EvaluationEntry, f"{where}: evaluation.{name}").dataset
+        for name, entry in table.items()
+    }
+
+
+class EvaluationEntry(params.Section):
+    """One entry of `evaluation`: which dataset provides the set."""
+
+    dataset: str
+
+
+def _check_training(t: Training) -> None:
+    if not t.image_id:
+        raise UserError(f"{t.root}: no pictures to train on")
+    if len(set(t.image_id)) < len(t.image_id):
+        raise UserError(f"{t.root}: some image ids occur twice")
+
+
+def _refuse_overlap(training: Training, found: Evaluation, name: str) -> None:
+    here = {training.root.resolve() / p for p in training.path}
+    both = [p for p in found.path if found.root.resolve() / p in here]
+    if both:
+        raise UserError(
+            f"evaluation set {name}: {len(both)} of its pictures are training pictures too, "
+            f"the first: {both[0]}; scores on them would mean nothing"
+        )
+
+
+def _unit_hash(group: np.ndarray, salt: str) -> np.ndarray:
+    """(n,) float64 in [0, 1) of each picture's group; 1 where it has none."""
+    ids, inverse = np.unique(group, return_inverse=True)
+    draws = np.array([_hash01(f"{salt}/{g}") if g >= 0 else 1.0 for g in ids.tolist()])
+    return draws[inverse]
+
+
+def _hash01(text: str) -> float:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big") / 2**48
+
+
+def _rows(t: Training, keep: np.ndarray, group: np.ndarray) -> Training:
+    rows = np.flatnonzero(keep)
+    ids, paths = [t.image_id[i] for i in rows], [t.path[i] for i in rows]
+    return Training(t.root, ids, paths, group[rows], t.notes)
+
+
+def _write_train(path: Path, t: Training, p: Params) -> None:
+    counts = views.expected_counts(t.group, epochs=p.epochs, most=p.views)
+    view_image, view = views.draw_all(p.seed, t.image_id, counts)
+    store.write(
+        path,
+        "train",
+        {
+            "image_id": np.array(t.image_id), "path": np.array(t.path), "group": t.group,
+            "view_image": view_image, "view": view,
+        },
+        columns=" ".join(views.COLUMNS),
+        root=t.root.as_posix(),
+        pictures=picture_digest(t.root, t.path),
+    )  # fmt: skip
+
+
+def _write_validation(out: Path, v: Training) -> None:
+    """The groups set aside, as an evaluation set in which every picture asks for its group."""
+    members: dict[int, list[str]] = {}
+    for image_id, group in zip(v.image_id, v.group.tolist(), strict=True):
+        members.setdefault(group, []).append(image_id)
+    queries = [
+        {"image_id": i, "positive": [j for j in members[g] if j != i], "junk": [i]}
+        for i, g in zip(v.image_id, v.group.tolist(), strict=True)
+    ]
+    n = len(v.image_id)
+    box = np.full((n, 4), np.nan, dtype=np.float32)
+    write_evaluation(
+        out,
+        "validation",
+        Evaluation(v.root, v.image_id, v.path, ["database"] * n, box, "positives", queries),
+    )
+
+
+def _paragraph(p: Params, t: Training, v: Training) -> str:
+    sizes = views.group_sizes(t.group)
+    groups = len(np.unique(t.group[t.group >= 0]))
+    lonely = int((t.group < 0).sum())
+    counts = views.expected_counts(t.group, epochs=p.epochs, most=p.views)
+    aside = len(np.unique(v.group))
+    return (
+        f"{p.dataset}: {len(t.image_id)} training pictures, {groups} groups of "
+        f"{sizes.min()} to {sizes.max()}, {lonely} pictures without a group; "
+        f"{int(counts.sum())} views, {counts.min()} to {counts.max()} a picture, as {p.epochs} "
+        f"epochs would use them; {aside} groups ({len(v.image_id)} pictures) set aside for "
+        f"validation"
+    )
+
+
+if __name__ == "__main__":
+    console.main(app)

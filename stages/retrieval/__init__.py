@@ -1,0 +1,1 @@
+"""Embed, rank, score: arrays in, arrays out."""

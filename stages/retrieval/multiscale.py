@@ -1,0 +1,38 @@
+"""Pictures of any shape to descriptors: several scales, batched by shape."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..core.layers import l2n
+
+
+def describe(net: nn.Module, pixels: Tensor, scales: Sequence[float]) -> Tensor:
+    """(B, 3, H, W) float32 in [0, 1] to (B, dim): each scale's L2, their sum, L2.
+
+    Scales below one shrink the picture bilinearly, without a further anti-aliasing, as the
+    landmark benchmarks do.
+    """
+    total: Tensor | None = None
+    for scale in scales:
+        x = pixels if scale == 1 else _resized(pixels, scale)
+        y = l2n(net(x).float())
+        total = y if total is None else total + y
+    assert total is not None
+    return l2n(total)
+
+
+def batches_by_shape(shapes: Sequence[tuple[int, int]], most: int) -> list[list[int]]:
+    """Rows of `shapes` in batches of one shape, at most `most` each; the order is fixed."""
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for row, shape in enumerate(shapes):
+        by_shape.setdefault(shape, []).append(row)
+    groups = [by_shape[shape] for shape in sorted(by_shape)]
+    return [g[i : i + most] for g in groups for i in range(0, len(g), most)]
+
+
+def _resized(pixels: Tensor, scale: float) -> Tensor:
+    h, w = pixels.shape[-2:]
+    shape = (max(round(h * scale), 1), max(round(w * scale), 1))
+    return F.interpolate(pixels, shape, mode="bilinear", align_corners=False)

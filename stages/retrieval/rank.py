@@ -1,0 +1,84 @@
+"""Exact ranking without sorting the database.
+
+A positive's rank is the number of database rows that score higher, or equal and stand earlier.
+Only the similarities of some queries at a time are held; nothing of the database is copied but a
+block.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+Array = np.ndarray
+BLOCK_ROWS = 1 << 15  # database rows multiplied at a time
+HELD_BYTES = 1 << 28  # similarities held at a time
+
+
+def similarities(
+    query: Array, database: Array, block_rows: int = BLOCK_ROWS
+) -> Iterator[tuple[int, Array]]:
+    """(first query, (q, n) float32 similarities) for slices of the queries, in order."""
+    query = np.asarray(query, dtype=np.float32)
+    held = max(HELD_BYTES // (4 * max(len(database), 1)), 1)
+    for first in range(0, len(query), held):
+        part = query[first : first + held]
+        sims = np.empty((len(part), len(database)), dtype=np.float32)
+        for start in range(0, len(database), block_rows):
+            rows = np.asarray(database[start : start + block_rows], dtype=np.float32)
+            np.matmul(part, rows.T, out=sims[:, start : start + block_rows])
+        yield first, sims
+
+
+def ranks_of(sims: Array, wanted: Array) -> Array:
+    """0-based ranks of the rows `wanted` (p,) by the similarities `sims` (n,); ties by row."""
+    if not len(wanted):
+        return np.zeros(0, dtype=np.int64)
+    score = sims[wanted]
+    levels, level = np.unique(score, return_inverse=True)
+    rivals = sims[sims >= levels[0]]  # only these can stand before any of the wanted
+    place = np.searchsorted(levels, rivals, side="right") - 1
+    at_least = np.bincount(place, minlength=len(levels))[::-1].cumsum()[::-1]
+    equal = np.bincount(place[rivals == levels[place]], minlength=len(levels))
+    earlier = np.zeros(len(wanted), dtype=np.int64)
+    for i in np.flatnonzero(equal[level] > 1):  # ties are rare: look at each
+        earlier[i] = np.count_nonzero(sims[: wanted[i]] == score[i])
+    return (at_least - equal)[level] + earlier
+
+
+def ranks(
+    query: Array, database: Array, wanted: Sequence[dict[str, Array]]
+) -> list[dict[str, Array]]:
+    """For each query the ranks of its `wanted` database rows, by kind of answer."""
+    return [r for r, _ in _each(query, database, wanted, lambda sims: None)]
+
+
+def ranks_and_top(
+    query: Array, database: Array, wanted: Sequence[dict[str, Array]], k: int
+) -> tuple[list[dict[str, Array]], Array]:
+    """`ranks`, and the (q, k) rows that come first."""
+    both = list(_each(query, database, wanted, lambda sims: top(sims, k)))
+    return [r for r, _ in both], np.array([t for _, t in both])
+
+
+def top(sims: Array, k: int) -> Array:
+    """The k rows with the highest similarity, best first, ties by row."""
+    k = min(k, len(sims))
+    if k == 0:
+        return np.zeros(0, dtype=np.int64)
+    bound = np.partition(sims, len(sims) - k)[len(sims) - k]
+    rows = np.flatnonzero(sims >= bound)
+    return rows[np.lexsort((rows, -sims[rows]))][:k]
+
+
+def _each(
+    query: Array,
+    database: Array,
+    wanted: Sequence[dict[str, Array]],
+    also: Callable[[Array], Array | None],
+) -> Iterator[tuple[dict[str, Array], Array | None]]:
+    for first, sims in similarities(query, database):
+        for row, answers in zip(sims, wanted[first : first + len(sims)], strict=True):
+            everything = np.concatenate(list(answers.values()))
+            places = ranks_of(row, everything)
+            cuts = np.cumsum([len(a) for a in answers.values()])[:-1]
+            yield dict(zip(answers, np.split(places, cuts), strict=True)), also(row)

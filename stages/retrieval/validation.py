@@ -1,0 +1,51 @@
+"""How well a network retrieves on a set of pictures that fits in memory: one number."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..core.layers import as_input
+from . import metrics, rank
+from .multiscale import batches_by_shape, describe
+
+
+class Probe:
+    """Mean average precision of a network on fixed pictures, each of which may be a query.
+
+    `pixels`: (h, w, 3) uint8 of each picture; `query` their rows that ask; `wanted` by query the
+    rows that are `positive` and `junk`.
+    """
+
+    def __init__(
+        self,
+        pixels: Sequence[np.ndarray],
+        query: np.ndarray,
+        wanted: Sequence[dict[str, np.ndarray]],
+        batch: int = 64,
+    ) -> None:
+        self._query, self._wanted, self._count = query, wanted, len(pixels)
+        shapes = [(p.shape[0], p.shape[1]) for p in pixels]
+        self._rows = batches_by_shape(shapes, batch)
+        self._batches = [torch.from_numpy(np.stack([pixels[i] for i in b])) for b in self._rows]
+
+    def __call__(self, net: nn.Module) -> float:
+        """mAP in percent of `net`, which is left in the mode it was in."""
+        was_training = net.training
+        descriptor = self.descriptors(net.eval())
+        net.train(was_training)
+        found = rank.ranks(descriptor[self._query], descriptor, self._wanted)
+        return metrics.all_scores(found, "positives")["all"]["map"]
+
+    def descriptors(self, net: nn.Module) -> np.ndarray:
+        """(n, dim) float32 of all pictures, at one scale."""
+        device = next(net.parameters()).device
+        out: np.ndarray | None = None
+        with torch.inference_mode():
+            for rows, pixels in zip(self._rows, self._batches, strict=True):
+                y = describe(net, as_input(pixels, device), [1]).cpu().numpy()
+                out = np.empty((self._count, y.shape[1]), np.float32) if out is None else out
+                out[rows] = y
+        assert out is not None
+        return out

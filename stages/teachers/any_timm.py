@@ -1,0 +1,65 @@
+"""Any timm model as a teacher, by `params.yaml` alone."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..core import params, weights
+from ..core.errors import UserError
+from ..core.layers import Normalise
+from ..core.trunk import Trunk, statistics
+
+
+class Settings(params.Section):
+    """One entry of `teachers` of kind any_timm."""
+
+    kind: Literal["any_timm"]
+    model: str  # timm name
+    image_px: int = Field(ge=16, le=4096)  # side of a training view, long side of a picture
+    weights: str = "pretrained"  # pretrained (package or hub), random (a test's), or a file
+    sha256: str | None = None  # of the weights file, checked before it is read
+    pool: Literal["auto", "gem", "avg", "token"] = "auto"
+    gem_p: float = Field(default=3.0, gt=0)  # exponent of GeM
+    stage: int | None = None  # an earlier feature map (timm's feature levels), None: the last
+    licence: str | None = None  # of the weights, for the student's card
+
+
+class AnyTimm(nn.Module):
+    """Normalise, trunk, pool: raw descriptors (B, dim)."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.normalise = Normalise(*statistics(trunk.net))
+        self.trunk = trunk
+        self.dim = trunk.dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.trunk(self.normalise(x))
+
+
+def load(settings: dict[str, Any], where: str) -> nn.Module:
+    """The teacher that `settings` describe. Raises UserError where its weights are not to be had."""
+    s = params.check(settings, Settings, where)
+    trunk = Trunk(s.model, pool=s.pool, p=s.gem_p, stage=s.stage)
+    if s.weights == "random":
+        return AnyTimm(trunk)
+    if s.weights == "pretrained":
+        state, origin = weights.pretrained(s.model)
+        if state is None:
+            raise UserError(
+                f"{where}: no weights for {s.model}: no package has them and there is no network; "
+                f"set {where}.weights to a file"
+            )
+    else:
+        state, origin = weights.from_file(Path(s.weights), s.sha256), s.weights
+    classifier = _classifier(s.model, state)
+    weights.fill(trunk.net, state, origin, unused=classifier)
+    return AnyTimm(trunk)
+
+
+def _classifier(name: str, state: weights.State) -> tuple[str, ...]:
+    """Prefixes of the classifier's weights, which a descriptor has no use for."""
+    heads = ("classifier.", "fc.", "head.", "head_dist.", "conv_head.", "fc_norm.", "last_linear.")
+    return tuple(h for h in heads if any(k.startswith(h) for k in state))

@@ -1,0 +1,1 @@
+"""For people, outside the graph: score, verify, doctor, preset, bench, compare."""

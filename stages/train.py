@@ -1,0 +1,318 @@
+"""Train the student on stored targets: no teacher file is opened.
+
+    python -m stages.train data/prepared/train.h5 data/targets models/student models/untrained
+
+Learns by `train.loss`, measures retrieval on the groups set aside (from before the first step on)
+and keeps the best weights, the start included. An interrupted run goes on where it was, to the same
+weights. Evaluation sets are never looked at.
+"""
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from .core import console, params, runtime, store
+from .core.errors import UserError
+from .core.records import EvaluationSet, GroundTruth, Prototypes, Targets, TrainSet
+
+if TYPE_CHECKING:
+    from .distill.objective import Objective
+    from .distill.student import Student
+    from .distill.training import Loop, Plan
+    from .retrieval.validation import Probe
+
+app = console.app()
+LOSSES = ("relation", "prototype", "contrastive")
+RIDGE_VIEWS = 4000  # training views that the ridge start is fitted on
+
+
+class Params(params.Section):
+    """Section `train` of params.yaml."""
+
+    loss: Literal["relation", "prototype", "contrastive"] | dict[str, float]
+    temperature: float | dict[str, float]
+    head: Literal["ridge", "random"]
+    epochs: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    final_lr: float = Field(ge=0)
+    trunk_lr_scale: float = Field(ge=0)
+    weight_decay: float = Field(ge=0)
+    image_px: int = Field(ge=16, le=4096)
+    pool: Literal["auto", "gem", "avg", "token"]
+    gem_p: float = Field(gt=0)
+    weights: str
+    without_weights: Literal["random", "stop"]
+    amp: Literal["auto", "off"]
+    validate_every: int = Field(ge=0)
+    patience: int = Field(ge=0)
+    compatible_with: str | None
+    seed: int = Field(ge=0)
+
+    @field_validator("loss")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            if odd := set(value) - set(LOSSES):
+                raise ValueError(f"no loss {sorted(odd)[0]!r}: choose from {', '.join(LOSSES)}")
+            if min(value.values(), default=0) < 0 or sum(value.values()) <= 0:
+                raise ValueError("weights of losses must not be negative, nor all zero")
+        return value
+
+    @field_validator("temperature")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        if min(value.values() if isinstance(value, dict) else [value], default=0) <= 0:
+            raise ValueError("a temperature must be positive")
+        return value
+
+    def objective(self) -> "Objective":
+        """Weights and temperatures by loss."""
+        from .distill.objective import Objective
+
+        weights = self.loss if isinstance(self.loss, dict) else {self.loss: 1.0}
+        given = self.temperature
+        missing = [n for n in weights if isinstance(given, dict) and n not in given]
+        if missing and missing != ["prototype"]:
+            raise UserError(f"train.temperature: no entry for loss {missing[0]!r}")
+        temperature = {n: given.get(n, 1.0) if isinstance(given, dict) else given for n in weights}
+        return Objective({n: w for n, w in weights.items() if w > 0}, temperature)
+
+
+@app.command()
+def main(
+    train: Path,
+    targets: Path,
+    out_student: Path,
+    out_untrained: Path,
+    params_file: Path = params.OPTION,
+) -> None:
+    """Train the student on stored targets."""
+    from .core import weights
+    from .distill import student as students
+    from .distill.training import Loop
+
+    p = params.section(params_file, "train", Params)
+    name = params.read(params_file)["student"]
+    if not isinstance(name, str):
+        raise UserError(f"{params_file}: student: a timm name or an alias is needed, not {name!r}")
+    objective = p.objective()
+    views = TrainSet.read(train)
+    plan = Targets.read(targets, views)
+    prototypes = Prototypes.read(targets / "prototypes.h5", plan, views)
+    student = first_student(name, p, dim=prototypes.prototype.shape[1])
+    if p.compatible_with is not None:
+        prototypes = earlier_prototypes(Path(p.compatible_with), student.dim, views, prototypes)
+    students.save(
+        students.bare(student), out_untrained, card(name, "before any training"), loss="none"
+    )
+    if p.head == "ridge":
+        ridge_start(student, views, prototypes, p)
+    source = {
+        "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
+        "params": p.model_dump(), "start": weights.digest_of_state(student),
+    }  # fmt: skip
+    probe = read_probe(train.parent, p)
+    with runtime.parts("train", **source, probe=probe is not None) as parts:
+        loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
+        loop.run(parts)
+        finish(loop, out_student, name, p, store.digest_of(source))
+
+
+def first_student(name: str, p: Params, dim: int) -> "Student":
+    """The student before its first step; says plainly where it starts from random weights."""
+    from .core import layers
+    from .distill import student
+
+    made = student.create(
+        name, dim=dim, image_px=p.image_px, pool=p.pool, gem_p=p.gem_p, source=p.weights, seed=p.seed
+    )
+    if made.config["init"] == "random" and p.weights != "random":
+        line = (
+            f"no pre-trained weights for {made.config['model']}: no package has them and there is "
+            "no network"
+        )
+        if p.without_weights == "stop":
+            raise UserError(f"{line}; set train.weights to a file, or train.without_weights")
+        console.say(
+            f"warning: {line}; the student starts from random weights and will be far weaker. "
+            "Where there is a network: dvc repro --force --single-item train"
+        )
+    layers.ready(made, runtime.device())
+    return made
+
+
+def earlier_prototypes(
+    folder: Path, dim: int, views: TrainSet, prototypes: Prototypes
+) -> Prototypes:
+    """Prototypes as an earlier student sees them, so that its index stays valid."""
+    from .core import layers
+    from .distill import student
+    from .distill.prototypes import Means
+
+    earlier = student.load(folder)
+    if earlier.dim != dim:
+        raise UserError(
+            f"train.compatible_with: {folder} has {earlier.dim} dimensions, the new student {dim}; "
+            f"set fuse.dim to {earlier.dim}"
+        )
+    layers.ready(earlier, runtime.device())
+    rows = np.arange(len(views.view_image))
+    descriptor = features(earlier, views, rows, earlier.image_px, "the earlier student")
+    means = Means(len(prototypes.prototype), dim)
+    means.add(prototypes.view_prototype, descriptor)
+    return Prototypes(means.result(), prototypes.view_prototype)
+
+
+def ridge_start(student: "Student", views: TrainSet, prototypes: Prototypes, p: Params) -> None:
+    """Set the head by ridge regression from the untrained trunk to the prototypes."""
+    import torch
+
+    from .distill.prototypes import ridge_by_groups
+
+    m = len(views.view_image)
+    rows = np.sort(np.random.default_rng(p.seed).permutation(m)[:RIDGE_VIEWS])
+    trunk = features(student, views, rows, p.image_px, "ridge start", head=False)
+    label = prototypes.view_prototype[rows]
+    weight, bias, strength = ridge_by_groups(trunk, prototypes.prototype[label], label, p.seed)
+    console.say(f"ridge start from {len(rows)} views, strength {strength:g}")
+    assert student.head is not None
+    with torch.no_grad():
+        student.head.weight.copy_(torch.from_numpy(weight))
+        student.head.bias.copy_(torch.from_numpy(bias))
+
+
+def features(
+    student: "Student", views: TrainSet, rows: np.ndarray, px: int, label: str, head: bool = True
+) -> np.ndarray:
+    """(b, d) float32 of view rows: descriptors, or what the head maps."""
+    import torch
+
+    from .core.layers import as_input
+    from .core.loading import ahead
+    from .core.replay import Replay
+
+    device, out = runtime.device(), []
+    net = student.eval() if head else student.eval().features
+    jobs = [rows[i : i + 64] for i in range(0, len(rows), 64)]
+    loaded = ahead(Replay(views, px).rows, jobs)
+    with torch.inference_mode():
+        for pixels in console.progress(loaded, total=len(jobs), label=label):
+            out.append(net(as_input(pixels, device)).float().cpu().numpy())
+    return np.concatenate(out)
+
+
+def read_probe(prepared: Path, p: Params) -> "Probe | None":
+    """Retrieval on the groups set aside; None where there are none or it is switched off."""
+    from .core import images
+    from .retrieval.validation import Probe
+
+    if not p.validate_every:
+        return None
+    found = EvaluationSet.read(prepared / "validation.h5")
+    if not len(found.image_id):
+        return None
+    where = prepared / "validation.json"
+    truth = GroundTruth.parse(store.read_json(where), found.image_id, str(where))
+    row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
+    pixels = [
+        images.plain(images.read(found.file(i)), None, p.image_px) for i in range(len(row))
+    ]
+    query = np.array([row[q.image_id] for q in truth.queries])
+    return Probe(pixels, query, [q.answers for q in truth.queries])
+
+
+def plan_of(p: Params) -> "Plan":
+    """The loop's own view of the parameters."""
+    from .distill.training import Plan
+
+    amp = p.amp == "auto" and runtime.device().type == "cuda"
+    return Plan(
+        epochs=p.epochs, lr=p.lr, final_lr=p.final_lr, trunk_lr_scale=p.trunk_lr_scale,
+        weight_decay=p.weight_decay, amp=amp, validate_every=p.validate_every,
+        patience=p.patience, seed=p.seed,
+    )  # fmt: skip
+
+
+def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> None:
+    """Write the best weights, the last ones where they differ, the history and its picture."""
+    from safetensors.torch import save_file
+
+    from .distill import student
+
+    last = loop.keep_best()
+    losses = p.loss if isinstance(p.loss, dict) else {p.loss: 1.0}
+    step = loop.step if loop.best is None else loop.best.step
+    student.save(
+        loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
+        parents=source, step=step, steps=loop.step, aligned="prototype" in losses,
+    )  # fmt: skip
+    if last is not None:
+        with store.atomic(folder / "last.safetensors") as temporary:
+            save_file(last, temporary, metadata={"format": "pt"})
+    write_history(folder / "history.csv", loop.history)
+    draw_history(folder / "training.png", loop.history, step)
+    console.say(verdict(loop))
+
+
+def verdict(loop: "Loop") -> str:
+    """What training brought, in one line."""
+    seen = {h["step"]: h["validation_map"] for h in loop.history if "validation_map" in h}
+    if loop.best is None or not seen:
+        return f"{loop.step} steps; the last weights are kept (nothing was set aside to choose by)"
+    start, best = seen.get(0, float("nan")), seen.get(loop.best.step, float("nan"))
+    if loop.best.step == 0:
+        return (
+            f"training did not help: the start was best ({start:.1f} mAP on the groups set aside) "
+            "and is kept; more pictures or a lower rate (train.lr) may change that"
+        )
+    return (
+        f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the groups set aside, "
+        f"{start:.1f} before the first step"
+    )
+
+
+def write_history(path: Path, history: list[dict[str, Any]]) -> None:
+    """One row a step: step, epoch, lr, loss, and what was measured there."""
+    columns = ["step", "epoch", "lr", "loss", "held_out_loss", "validation_map"]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in history:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    store.write_text(path, buffer.getvalue())
+
+
+def draw_history(path: Path, history: list[dict[str, Any]], best: int) -> None:
+    """Loss by step, and retrieval on the groups set aside where it was measured."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    left = figure.subplots()
+    loss = [(h["step"], h["loss"]) for h in history if "loss" in h]
+    left.plot(*zip(*loss, strict=True), color="#9aa5b1", linewidth=1, label="loss")
+    left.set_xlabel("step")
+    left.set_ylabel("loss")
+    seen = [(h["step"], h["validation_map"]) for h in history if "validation_map" in h]
+    if seen:
+        right = left.twinx()
+        right.plot(*zip(*seen, strict=True), "o-", color="#1f6f54", markersize=4)
+        right.axvline(best, color="#1f6f54", linewidth=1, linestyle=":")
+        right.set_ylabel("mAP on groups set aside (%)", color="#1f6f54")
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def card(name: str, how: str) -> str:
+    """A few lines for whoever finds the folder."""
+    return (
+        f"# {name}, {how}\n\nA small image-retrieval model. Load it with "
+        "`whiten_mtd.load_student(folder)`, or by hand from `config.json` and "
+        "`model.safetensors` (timm trunk, pooling, L2, linear head, L2).\n"
+    )
+
+
+if __name__ == "__main__":
+    console.main(app)

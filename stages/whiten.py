@@ -1,0 +1,158 @@
+"""Make every teacher speak the same language.
+
+    python -m stages.whiten TEACHER data/prepared/train.h5 data/features/TEACHER.h5 \\
+        models/whitening/TEACHER.h5 data/whitened/TEACHER.h5
+
+Fits whitening on a seeded sample of one teacher's descriptors, in a stream, in float64, and applies
+it to all of them. No network is loaded.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from .core import console, params, store
+from .core.errors import UserError
+from .core.records import TrainSet
+from .distill import learned, whitening
+from .distill.whitening import Whitening
+
+app = console.app()
+BLOCK_ROWS = 8192
+ENOUGH = 20  # rows per dimension below which a covariance is a guess
+
+
+class Params(params.Section):
+    """Section `whiten` of params.yaml."""
+
+    method: Literal["pca", "learned"]
+    dim: int | dict[str, int]
+    exponent: float = Field(ge=0, le=1)
+    floor: float = Field(gt=0, lt=1)
+    samples: int = Field(ge=2)
+    pairs: int = Field(ge=1)
+    shrinkage: Literal["auto"] | float
+    seed: int = Field(ge=0)
+
+    def dim_of(self, teacher: str) -> int:
+        """Output dimensions for `teacher`."""
+        dim = self.dim if isinstance(self.dim, int) else self.dim.get(teacher)
+        if dim is None or dim < 1:
+            raise UserError(f"whiten.dim: no positive number of dimensions for teacher {teacher}")
+        return dim
+
+
+@app.command()
+def main(
+    teacher: str,
+    train: Path,
+    features: Path,
+    out_whitening: Path,
+    out_whitened: Path,
+    params_file: Path = params.OPTION,
+) -> None:
+    """Fit whitening on TEACHER's descriptors and apply it to all of them."""
+    p = params.section(params_file, "whiten", Params)
+    views = TrainSet.read(train)
+    stored = store.Stored(features, "features")
+    descriptor = _descriptors(stored, views, features, train)
+    dim, own = p.dim_of(teacher), descriptor.shape[1]
+    if dim > own:
+        raise UserError(
+            f"{params_file}: whiten.dim is {dim} but teacher {teacher} has {own} dimensions; "
+            f"set whiten.dim to at most {own} (a map teacher: dim serves different widths)"
+        )
+    fitted, shrinkage = fit(descriptor, views, p, dim)
+    console.say(
+        f"{teacher}: {own} to {dim} dimensions, {100 * fitted.energy_kept:.1f} % of the energy kept"
+        + (f", shrinkage {shrinkage:g}" if p.method == "learned" else "")
+    )
+    write_whitening(
+        out_whitening, fitted, exponent=p.exponent, floor=p.floor, samples=p.samples,
+        method=p.method, shrinkage=float(shrinkage), features=stored.digest, teacher=teacher,
+    )  # fmt: skip
+    with store.create(
+        out_whitened, "whitened", teacher=teacher, features=stored.digest, train=views.digest,
+        parameters=store.digest_of(p.model_dump()),
+    ) as writer:  # fmt: skip
+        writer.dataset("descriptor", (len(descriptor), dim), np.float16)
+        for rows in console.progress(blocks(descriptor), label=f"{teacher}: whitening"):
+            writer.append("descriptor", whitening.apply(rows, fitted))
+
+
+def fit(
+    descriptor: np.ndarray, views: TrainSet, p: Params, dim: int
+) -> tuple[Whitening, float]:
+    """The whitening of (m, d) stored descriptors, and the shrinkage used (0 for PCA)."""
+    m, d = descriptor.shape
+    if min(p.samples, m) < ENOUGH * d:
+        console.say(
+            f"warning: {min(p.samples, m)} rows for {d} dimensions; {ENOUGH * d} or more make a "
+            "covariance that can be trusted"
+        )
+    rng = np.random.default_rng(p.seed)
+    if p.samples < m:
+        sample = np.sort(rng.choice(m, p.samples, replace=False))
+        source = (descriptor[sample[i : i + BLOCK_ROWS]] for i in range(0, p.samples, BLOCK_ROWS))
+    else:
+        source = blocks(descriptor)
+    total = whitening.moments(source, d)
+    if p.method == "pca":
+        return whitening.fit_pca(
+            total.mean, total.covariance, dim=dim, exponent=p.exponent, floor=p.floor
+        ), 0.0
+    return fit_learned(descriptor, views, total, p, dim)
+
+
+def fit_learned(
+    descriptor: np.ndarray, views: TrainSet, total: whitening.Moments, p: Params, dim: int
+) -> tuple[Whitening, float]:
+    """Learned whitening; `shrinkage: auto` is the value that ranks held-out groups best."""
+    group = views.group[views.view_image]
+    if len(np.unique(group[group >= 0])) < 2:
+        raise UserError(
+            "whiten.method: learned needs groups (pictures that show the same); this training set "
+            "has none; use pca"
+        )
+    return learned.fit(
+        descriptor, group, views.view_image, total, dim=dim, pairs=p.pairs, shrinkage=p.shrinkage,
+        floor=p.floor, seed=p.seed,
+    )  # fmt: skip
+
+
+def write_whitening(path: Path, fitted: Whitening, **attributes: str | float) -> None:
+    """A whitening file: mean, projection, eigenvalue in float64."""
+    store.write(
+        path,
+        "whitening",
+        {
+            "mean": fitted.mean, "projection": np.ascontiguousarray(fitted.projection),
+            "eigenvalue": fitted.eigenvalue,
+        },
+        energy_kept=fitted.energy_kept,
+        **attributes,
+    )  # fmt: skip
+
+
+def blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """`rows` some at a time."""
+    return (rows[i : i + BLOCK_ROWS] for i in range(0, len(rows), BLOCK_ROWS))
+
+
+def _descriptors(
+    stored: store.Stored, views: TrainSet, features: Path, train: Path
+) -> np.ndarray:
+    descriptor = stored["descriptor"]
+    if len(descriptor) != len(views.view_image) or stored.text("train") != views.digest:
+        raise UserError(
+            f"{features}: not of the views of {train} ({len(descriptor)} rows for "
+            f"{len(views.view_image)} views); extract again"
+        )
+    return descriptor
+
+
+if __name__ == "__main__":
+    console.main(app)
