@@ -19,19 +19,25 @@ Colour = tuple[int, int, int]
 
 WALLS: tuple[Colour, ...] = (
     (168, 84, 62), (142, 62, 52), (196, 148, 96), (222, 202, 160), (232, 226, 212), (150, 146, 138),
-    (188, 178, 160), (216, 170, 150), (158, 178, 190), (170, 186, 148), (206, 180, 92), (116, 98, 86),
+    (188, 178, 160), (216, 170, 150), (158, 178, 190), (170, 186, 148), (206, 180, 92),
+    (116, 98, 86), (196, 104, 110), (104, 134, 160), (120, 146, 116), (90, 88, 94),
 )  # fmt: skip
 ROOFS: tuple[Colour, ...] = (
-    (120, 52, 40), (74, 70, 76), (92, 78, 64), (78, 116, 100), (60, 66, 86), (150, 92, 60),
+    (120, 52, 40), (74, 70, 76), (92, 78, 64), (78, 126, 104), (60, 66, 96), (166, 92, 50),
+    (190, 150, 70), (48, 48, 52),
 )  # fmt: skip
 TRIMS: tuple[Colour, ...] = (
     (240, 236, 226), (206, 190, 158), (120, 108, 96), (70, 60, 56), (176, 120, 96),
+    (210, 172, 70), (70, 110, 104), (150, 60, 54),
+)  # fmt: skip
+GLASS: tuple[Colour, ...] = (
+    (52, 60, 74), (92, 126, 150), (40, 36, 34), (226, 190, 110), (150, 190, 200), (80, 50, 60),
 )  # fmt: skip
 MARKS: tuple[Colour, ...] = (
     (214, 38, 44), (30, 92, 200), (244, 196, 32), (28, 150, 76), (150, 50, 160), (240, 120, 24),
     (250, 250, 250), (20, 170, 190),
 )  # fmt: skip
-MATERIALS = ("plain", "brick", "ashlar", "bands", "boards", "timber")
+MATERIALS = ("plain", "brick", "ashlar", "bands", "boards", "timber", "checks", "diamonds")
 WINDOWS = ("plain", "arch", "pointed", "round", "cross")
 ROOF_KINDS = ("flat", "battlement", "gable", "hip", "dome", "spire", "steps")
 MARK_KINDS = ("banner", "sign", "disc", "diamond", "flag")
@@ -48,6 +54,8 @@ class Style:
     """What all blocks of one building share: colours, wall texture, windows."""
 
     wall: Colour
+    wing: Colour  # wall of the side blocks
+    base: Colour  # wall of the ground floor
     trim: Colour
     roof: Colour
     glass: Colour
@@ -67,6 +75,7 @@ class Block:
     left: int
     right: int
     top: int
+    wing: bool
     floors: int
     bays: int
     roof: str
@@ -76,7 +85,8 @@ class Block:
 def facade(seed: int, family: str, number: int, twins: float) -> Image.Image:
     """The building `number` of `family`: RGBA, cropped to what is drawn, transparent elsewhere.
 
-    Its last row is the ground. `twins` is the share (0..1) of the pairs (2k, 2k + 1) that look alike but for marks and door.
+    Its last row is the ground. `twins` is the share (0..1) of the pairs (2k, 2k + 1) that look
+    alike but for marks and door.
     """
     pair = generator(seed, family, "pair", number // 2)
     own = generator(seed, family, "own", number)
@@ -111,13 +121,17 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def _style(rng: np.random.Generator) -> Style:
+    wall = _jitter(rng, _pick(rng, WALLS))
+    other = _jitter(rng, _pick(rng, WALLS))
     return Style(
-        wall=_jitter(rng, _pick(rng, WALLS)),
+        wall=wall,
+        wing=other if rng.random() < 0.3 else wall,
+        base=other if rng.random() < 0.3 else wall,
         trim=_jitter(rng, _pick(rng, TRIMS)),
         roof=_jitter(rng, _pick(rng, ROOFS)),
-        glass=_jitter(rng, _pick(rng, ((52, 60, 74), (92, 116, 136), (40, 36, 34)))),
+        glass=_jitter(rng, _pick(rng, GLASS)),
         material=_pick(rng, MATERIALS),
-        course=int(rng.integers(8, 20)),
+        course=int(rng.integers(12, 30)),
         window=_pick(rng, WINDOWS),
         fill=(float(rng.uniform(0.3, 0.72)), float(rng.uniform(0.42, 0.78))),
         frame=int(rng.integers(0, 5)),
@@ -128,17 +142,17 @@ def _style(rng: np.random.Generator) -> Style:
 
 def _blocks(rng: np.random.Generator) -> list[Block]:
     """Wings first, then the body, then the tower; the last one stands in front."""
-    width, height = int(rng.integers(130, 300)), int(rng.integers(130, 300))
+    width, height = int(rng.integers(140, 310)), int(rng.integers(140, 310))
     storey = int(rng.integers(38, 80))
     bay = int(rng.integers(26, 62))
     roofs = [_pick(rng, ROOF_KINDS) for _ in range(3)]
 
-    def block(left: int, right: int, tall: int, roof: str) -> Block:
+    def block(left: int, right: int, tall: int, roof: str, wing: bool = False) -> Block:
         wide = right - left
         rise = {"flat": 8, "battlement": 16}.get(roof, int(wide * rng.uniform(0.2, 0.6)))
         rise = int(wide * rng.uniform(1.0, 1.8)) if roof == "spire" and wide < 90 else rise
         top = GROUND - tall
-        return Block(left, right, top, max(1, tall // storey), max(1, wide // bay), roof,
+        return Block(left, right, top, wing, max(1, tall // storey), max(1, wide // bay), roof,
                      max(6, min(rise, top - 8)))  # fmt: skip
 
     left = 256 - width // 2
@@ -147,7 +161,7 @@ def _blocks(rng: np.random.Generator) -> list[Block]:
     sides = _pick(rng, ((), (-1,), (1,), (-1, 1), (-1, 1)))
     for side in sides:
         start = left - wing if side < 0 else left + width
-        blocks.append(block(start, start + wing, low, roofs[0]))
+        blocks.append(block(start, start + wing, low, roofs[0], wing=True))
     blocks.append(block(left, left + width, height, roofs[1]))
     if rng.random() < 0.55:
         wide = int(rng.integers(44, 88))
@@ -159,7 +173,7 @@ def _blocks(rng: np.random.Generator) -> list[Block]:
 
 def _draw_block(picture: Image.Image, block: Block, style: Style) -> None:
     box = (block.left, block.top, block.right, GROUND)
-    picture.paste(_wall(block.right - block.left, GROUND - block.top, style), box[:2])
+    picture.paste(_wall(block, style), box[:2])
     canvas = ImageDraw.Draw(picture)
     _roof(canvas, block, style)
     storey = (GROUND - block.top) / block.floors
@@ -174,8 +188,9 @@ def _draw_block(picture: Image.Image, block: Block, style: Style) -> None:
     canvas.rectangle((block.left, GROUND - 12, block.right, GROUND), fill=shade(style.wall, 0.65))
 
 
-def _wall(width: int, height: int, style: Style) -> Image.Image:
-    """A piece of wall, RGB with its texture; the light falls off towards the ground."""
+def _wall(block: Block, style: Style) -> Image.Image:
+    """The wall of a block, RGB with its texture; the light falls off towards the ground."""
+    width, height = block.right - block.left, GROUND - block.top
     rows, columns = np.arange(height)[:, None], np.arange(width)[None, :]
     course, shadow = style.course, np.ones((height, width), np.float32)
     if style.material in ("brick", "ashlar"):
@@ -191,8 +206,16 @@ def _wall(width: int, height: int, style: Style) -> Image.Image:
     elif style.material == "timber":
         beam = 4 * course
         shadow[(rows % beam < 7) | (columns % beam < 7) | ((rows + columns) % beam < 6)] *= 0.42
+    elif style.material == "checks":
+        shadow[(rows // course + columns // course) % 2 == 0] *= 0.7
+    elif style.material == "diamonds":
+        beam = 3 * course
+        shadow[((rows + columns) % beam < 6) | ((rows - columns) % beam < 6)] *= 0.6
     shadow *= 1.06 - 0.16 * rows / height
-    colours = np.asarray(style.wall, np.float32) * shadow[..., None]
+    colours = np.empty((height, width, 3), np.float32)
+    colours[:] = style.wing if block.wing else style.wall
+    colours[-(height // block.floors) :] = style.base if block.floors > 1 else style.wall
+    colours *= shadow[..., None]
     return Image.fromarray(np.clip(colours, 0, 255).astype(np.uint8))
 
 
@@ -285,7 +308,8 @@ def _ornament(
         count = min(int(rng.integers(4, 9)), wide // 28)
         for column in np.linspace(block.left + 10, block.right - 10, count):
             canvas.rectangle((column - 7, GROUND - height, column + 7, GROUND), style.trim)
-            canvas.line((column + 5, GROUND - height, column + 5, GROUND), shade(style.trim, 0.7), 4)
+            canvas.line((column + 5, GROUND - height, column + 5, GROUND),
+                        shade(style.trim, 0.7), 4)  # fmt: skip
         canvas.rectangle((block.left - 4, GROUND - height - 12, block.right + 4, GROUND - height),
                          style.trim)  # fmt: skip
     elif kind in ("clock", "rose"):
@@ -303,7 +327,7 @@ def _mark(canvas: ImageDraw.ImageDraw, block: Block, rng: np.random.Generator) -
     colour, kind = _pick(rng, MARKS), _pick(rng, MARK_KINDS)
     x = rng.uniform(block.left + 16, block.right - 16)
     y = rng.uniform(block.top + 16, max(block.top + 20, GROUND - 100))
-    grow = rng.uniform(14, 24)
+    grow = rng.uniform(17, 28)
     if kind == "banner":
         canvas.rectangle((x - grow / 2, y, x + grow / 2, y + 3 * grow), colour)
     elif kind == "sign":

@@ -1,7 +1,7 @@
-"""Pictures of the demo world: a facade seen by a camera, with sky, ground, clutter, light and noise.
+"""Pictures of the demo world: a facade seen by a camera, with sky, ground, clutter and light.
 
-`look` chooses a view and tells how much of the building it shows and how strong it is, from which the
-demo derives what is easy, hard or junk; `render` draws it.
+`look` chooses a view and tells how much of the building it shows and how strong it is, from which
+the demo derives what is easy, hard or junk; `render` draws it.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ def camera(rng: np.random.Generator, difficulty: float) -> Camera:
     strength = float(rng.random())
     reach = (0.35 + 0.65 * difficulty) * strength
     side = float(rng.choice((-1.0, 1.0)))
-    fill = 0.92 * math.exp(rng.uniform(-0.75, 0.0) * (0.4 + 0.8 * reach))
-    if rng.random() < 0.2 + 0.5 * reach:  # come close: part of the building leaves the frame
-        fill = rng.uniform(1.0, 1.25 + 0.9 * reach)
-    spread = 0.05 + 0.2 * reach
+    fill = 0.95 * math.exp(-rng.random() * (0.15 + 0.85 * reach))
+    if rng.random() < 0.1 + 0.6 * reach:  # come close: part of the building leaves the frame
+        fill = rng.uniform(1.0, 1.1 + 1.1 * reach)
+    spread = 0.03 + 0.2 * reach
     return Camera(
         strength=strength,
         yaw=side * math.radians(60) * reach * rng.uniform(0.75, 1.0),
@@ -180,17 +180,19 @@ def _backdrop(
     picture = Image.fromarray(sky.astype(np.uint8)).resize(frame, Image.Resampling.NEAREST)
     clouds = _cloud(rng, frame, int(rng.integers(3, 9)))
     strength = float(rng.uniform(0.4, 2.2))
-    picture.paste((246, 246, 246), (0, 0), clouds.point([int(max(0, grey - 130) * strength) for grey in range(256)]))
+    cover = [min(255, int(max(0, grey - 130) * strength)) for grey in range(256)]
+    picture.paste((246, 246, 246), (0, 0), clouds.point(cover))
     base = corners[2:, 1]
     horizon = float(base.min() - rng.uniform(0, 0.05) * height)
     canvas = ImageDraw.Draw(picture)
-    for _ in range(int(rng.integers(0, 3 + round(9 * difficulty)))):
+    for _ in range(int(rng.integers(0, 3 + round(6 * difficulty)))):
         _far_thing(canvas, rng, frame, horizon)
     ground = GROUNDS[int(rng.integers(len(GROUNDS)))]
     if horizon < height:
         canvas.rectangle((0, horizon, width, height), ground)
-        canvas.polygon(((0, height), (width * rng.uniform(-0.5, 1.5), horizon),
-                        (width * rng.uniform(0, 1), height)), shade(ground, rng.uniform(0.75, 1.2)))  # fmt: skip
+        path = ((0, height), (width * rng.uniform(-0.5, 1.5), horizon),
+                (width * rng.uniform(0, 1), height))  # fmt: skip
+        canvas.polygon(path, shade(ground, rng.uniform(0.75, 1.2)))
     return picture
 
 
@@ -222,7 +224,7 @@ def _occluders(rng: np.random.Generator, frame: tuple[int, int], strength: float
     """What stands before the building: people, trees, lamp posts, vans. RGBA of the frame."""
     front = Image.new("RGBA", frame, (0, 0, 0, 0))
     canvas = ImageDraw.Draw(front)
-    for _ in range(int(rng.poisson(0.5 + 2.5 * strength))):
+    for _ in range(int(rng.poisson(0.3 + 3.5 * strength))):
         kind = float(rng.random())
         if kind < 0.45:
             _person(canvas, rng, frame)

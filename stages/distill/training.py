@@ -229,4 +229,7 @@ class Loop:
 
 def snapshot(student: Student) -> State:
     """A copy of the student's weights in main memory."""
-    return {k: v.detach().cpu().clone() for k, v in student.state_dict().items()}
+    state = student.state_dict()
+    return {
+        k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()
+    }
