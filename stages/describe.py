@@ -8,10 +8,12 @@ student's folder. Several scales are summed; pictures are batched by shape.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import typer
 from pydantic import Field
 
 from .core import console, params, runtime, store
@@ -36,23 +38,80 @@ class Params(params.Section):
 
 
 @app.command()
-def main(model: str, images: Path, out: Path, params_file: Path = params.OPTION) -> None:
+def main(
+    model: str,
+    images: Path,
+    out: Path,
+    whitenings: Path = typer.Option(
+        Path("models/whitening"), help="Whitening files, for MODEL `fused`."
+    ),
+    params_file: Path = params.OPTION,
+) -> None:
     """Describe the pictures IMAGES by MODEL."""
     p = params.section(params_file, "describe", Params)
     values = params.read(params_file)
     sets = [n for n in values["evaluation"] if (images / f"{n}.h5").is_file()]
     if sets and (missing := [n for n in values["evaluation"] if n not in sets]):
         raise UserError(f"{images}: no {missing[0]}.h5; run prepare again")
-    net, about = load_model(model, values, params_file)
-    net_px = p.image_px or int(about["image_px"])
-    for name in sets:
-        found = EvaluationSet.read(images / f"{name}.h5")
-        describe_set(net, found, out / f"{name}.h5", p, {**about, "image_px": net_px}, name)
-    if not sets:
-        describe_set(net, own_pictures(images), out, p, {**about, "image_px": net_px}, images.name)
+    todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
+    todo = todo or [(own_pictures(images), out, images.name)]
+    describe_all = describe_fused if model == "fused" else describe_sets
+    for (found, file, _), (rows, about) in zip(
+        todo, describe_all(model, todo, p, values, params_file, whitenings), strict=True
+    ):
+        store.write(
+            file,
+            "descriptors",
+            {"descriptor": rows, "image_id": found.image_id, "path": found.path},
+            **about,
+            root=found.root.as_posix(),
+            scales=" ".join(f"{s:.6g}" for s in p.scales),
+            set=found.digest,
+        )
 
 
-def load_model(model: str, values: dict[str, Any], where: Path) -> tuple["nn.Module", dict[str, Any]]:
+Todo = list[tuple[EvaluationSet, Path, str]]
+Done = Iterator[tuple[np.ndarray, dict[str, Any]]]
+
+
+def describe_sets(
+    model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
+) -> Done:
+    """(descriptors, what to say of them) of each set by one network."""
+    net, about = load_model(model, values, where)
+    about["image_px"] = p.image_px or about["image_px"]
+    for found, _, name in todo:
+        with runtime.parts(
+            "describe", set=found.digest, describe=p.model_dump(), root=str(found.root), **about
+        ) as parts:
+            rows = describe_images(net, found, p, about["image_px"], parts, f"{model} {name}")
+        yield rows, about
+
+
+def describe_fused(
+    model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
+) -> Done:
+    """(fused embeddings, what to say of them) of each set: the ensemble in the student's frame."""
+    from .distill import prototypes, whitening
+
+    params.teachers(values, where)
+    frame = whitening.read(whitenings / "fused.h5")
+    white: list[list[np.ndarray]] = [[] for _ in todo]
+    for teacher in values["ensemble"]:
+        own = whitening.read(whitenings / f"{teacher}.h5")
+        described = describe_sets(teacher, todo, p, values, where, whitenings)
+        for rows, (descriptor, _) in zip(white, described, strict=True):
+            rows.append(whitening.apply(descriptor, own))
+    about = {"model": "fused", "init": "teacher", "image_px": p.image_px or 0, "aligned": True}
+    about["weights"] = store.digest_of_file(whitenings / "fused.h5")
+    for rows in white:
+        embedding = whitening.apply(prototypes.concatenate(rows), frame)
+        yield embedding.astype(np.float16), about
+
+
+def load_model(
+    model: str, values: dict[str, Any], where: Path
+) -> tuple["nn.Module", dict[str, Any]]:
     """The network MODEL names and what a descriptor file says of it."""
     from .core import layers, weights
 
@@ -70,32 +129,13 @@ def load_model(model: str, values: dict[str, Any], where: Path) -> tuple["nn.Mod
         if model not in table:
             raise UserError(
                 f"no teacher {model!r} in {where} and no student's folder of that name: choose "
-                f"from {', '.join(table)} or give a folder with config.json"
+                f"from {', '.join(table)}, fused, or give a folder with config.json"
             )
         settings = table[model]
         net = teachers.load(settings["kind"], settings, f"{where}: teachers.{model}")
         about = {"image_px": settings["image_px"], "model": model, "init": "teacher"}
     about["weights"] = weights.digest_of_state(net)
     return layers.ready(net, runtime.device()), about
-
-
-def describe_set(
-    net: "nn.Module", found: EvaluationSet, out: Path, p: Params, about: dict[str, Any], name: str
-) -> None:
-    """Write the descriptor file of one set."""
-    with runtime.parts(
-        "describe", set=found.digest, describe=p.model_dump(), root=str(found.root), **about
-    ) as parts:
-        rows = describe_images(net, found, p, about["image_px"], parts, f"{about['model']} {name}")
-    store.write(
-        out,
-        "descriptors",
-        {"descriptor": rows, "image_id": found.image_id, "path": found.path},
-        **about,
-        root=found.root.as_posix(),
-        scales=" ".join(f"{s:.6g}" for s in p.scales),
-        set=found.digest,
-    )
 
 
 def describe_images(

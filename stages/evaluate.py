@@ -67,14 +67,15 @@ class Problem:
         """Read `file` and split its rows; refuses descriptors of other pictures."""
         stored = store.Stored(file, "descriptors")
         if stored.attributes.get("set") != self.pictures.digest:
-            raise UserError(f"{file}: describes other pictures than set {self.name}; describe again")
+            raise UserError(
+                f"{file}: describes other pictures than set {self.name}; describe again"
+            )
         rows = stored["descriptor"]
         return Described(rows[self.query], rows[self.database], stored.attributes)
 
-    def scores(self, query: np.ndarray, database: np.ndarray) -> dict[str, dict[str, float]]:
-        """Scores by difficulty of unit rows (q, d) against (n, d)."""
-        wanted = [q.answers for q in self.truth.queries]
-        return metrics.all_scores(rank.ranks(query, database, wanted), self.truth.protocol)
+    def ranks(self, query: np.ndarray, database: np.ndarray) -> list[dict[str, np.ndarray]]:
+        """Ranks of each query's answers by kind, of unit rows (q, d) against (n, d)."""
+        return rank.ranks(query, database, [q.answers for q in self.truth.queries])
 
 
 @app.command()
@@ -89,10 +90,11 @@ def main(
     p = params.section(params_file, "evaluate", Params)
     values = params.read(params_file)
     teachers = params.teachers(values, params_file)
-    projections = {t: read_whitening(whitenings / f"{t}.h5") for t in teachers}
-    frame = read_whitening(whitenings / "fused.h5")
+    projections = {t: whitening.read(whitenings / f"{t}.h5") for t in teachers}
+    frame = whitening.read(whitenings / "fused.h5")
     table: dict[str, Any] = {}
     about: dict[str, Any] = {}
+    lines = ["set,model,difficulty,query,ap"]
     for name in values["evaluation"]:
         if not (evaluation / f"{name}.json").is_file():
             continue  # a collection of distractors asks nothing
@@ -101,48 +103,77 @@ def main(
             m: problem.described(described / m / f"{name}.h5")
             for m in ("student", "untrained", *teachers)
         }
-        table[name], about[name] = score_set(problem, models, projections, frame, values["ensemble"])
+        found, about[name] = rank_set(problem, models, projections, frame, values["ensemble"])
+        table[name] = scored(found, problem.truth.protocol)
+        lines += query_rows(problem, found)
         draw_set(results / "plots" / name, problem, models, projections, table[name], p)
     store.write_text(results / "metrics.json", store.to_json(table))
+    store.write_text(results / "queries.csv", "\n".join(lines) + "\n")
     store.write_text(results / "models.json", store.to_json(about))
     console.result(as_text(table))
 
 
-def score_set(
+def rank_set(
     problem: Problem,
     models: dict[str, Described],
     projections: dict[str, Whitening],
     frame: Whitening,
     ensemble: list[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(scores by model, what each model is) of one set."""
+    """(ranks by model, what each model is) of one set."""
     white = {
         t: (whitening.apply(models[t].query, w), whitening.apply(models[t].database, w))
         for t, w in projections.items()
     }
-    out: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, m in models.items():
-        raw = problem.scores(m.query, m.database)
-        out[name] = (
-            {"raw": raw, "whitened": problem.scores(*white[name])} if name in white else raw
-        )
+        found[name] = problem.ranks(m.query, m.database)
+        if name in white:
+            found[name] = {"raw": found[name], "whitened": problem.ranks(*white[name])}
     query, database = (
         prototypes.concatenate([white[t][side] for t in ensemble]) for side in (0, 1)
     )
-    out["fused"] = problem.scores(query, database)
+    found["fused"] = problem.ranks(query, database)
     student = models["student"]
     if student.attributes.get("aligned"):
         embedded = whitening.apply(database, frame)
-        out["asymmetric"] = problem.scores(student.query, embedded)
+        found["asymmetric"] = problem.ranks(student.query, embedded)
     about = {n: {"dim": m.query.shape[1], **m.attributes} for n, m in models.items()}
-    return out, about
+    return found, about
 
 
-def read_whitening(path: Path) -> Whitening:
-    """A stored whitening."""
-    f = store.Stored(path, "whitening")
-    kept = float(f.attributes["energy_kept"])
-    return Whitening(*(np.asarray(f[k]) for k in ("mean", "projection", "eigenvalue")), kept)
+def flat(found: dict[str, Any]) -> dict[str, Any]:
+    """`{model: x}` and `{teacher: {raw: x, whitened: y}}` as one map by readable label."""
+    return {
+        label: value
+        for model, entry in found.items()
+        for label, value in (
+            {f"{model} {k}": v for k, v in entry.items()}.items()
+            if isinstance(entry, dict) and "raw" in entry
+            else [(model, entry)]
+        )
+    }
+
+
+def scored(found: dict[str, Any], protocol: str) -> dict[str, Any]:
+    """Ranks by model to scores by model, teachers raw and whitened."""
+    return {
+        model: {k: metrics.all_scores(v, protocol) for k, v in entry.items()}
+        if isinstance(entry, dict)
+        else metrics.all_scores(entry, protocol)
+        for model, entry in found.items()
+    }
+
+
+def query_rows(problem: Problem, found: dict[str, Any]) -> list[str]:
+    """CSV lines: set, model, difficulty, query, AP in percent."""
+    return [
+        f"{problem.name},{model},{difficulty},{query.image_id},{ap:.4f}"
+        for model, ranks in flat(found).items()
+        for difficulty, aps in metrics.per_query(ranks, problem.truth.protocol).items()
+        for query, ap in zip(problem.truth.queries, aps, strict=True)
+        if ap == ap  # a query without positives has none
+    ]
 
 
 def draw_set(
@@ -205,13 +236,9 @@ def as_text(table: dict[str, Any]) -> str:
     for name, models in table.items():
         columns = list(models["student"])
         lines.append(f"{name + ', mAP in percent':30}" + "".join(f"{c:>9}" for c in columns))
-        for model, found in models.items():
-            parts = {model: found} if "raw" not in found else {
-                f"{model} {k}": v for k, v in found.items()
-            }  # fmt: skip
-            for label, s in parts.items():
-                cells = (f"{s[c]['map']:9.1f}" if c in s else f"{'-':>9}" for c in columns)
-                lines.append(f"  {label:28}" + "".join(cells))
+        for label, s in flat(models).items():
+            cells = (f"{s[c]['map']:9.1f}" if c in s else f"{'-':>9}" for c in columns)
+            lines.append(f"  {label:28}" + "".join(cells))
     return "\n".join(lines)
 
 

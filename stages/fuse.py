@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +20,7 @@ from .core import console, params, store
 from .core.errors import UserError
 from .core.plugins import nearest
 from .core.records import TrainSet
-from .distill import pairs, prototypes
+from .distill import pairs, prototypes, whitening
 from .distill.fusion import STRATEGIES
 from .distill.whitening import Whitening, l2n
 
@@ -35,6 +35,7 @@ class Params(params.Section):
     batch: int = Field(ge=2)
     epochs: int = Field(ge=1, le=10_000)
     held_out_epochs: int = Field(ge=0, le=1)
+    prototypes: Literal["ensemble", "random"]
     dim: int = Field(ge=1)
     samples: int = Field(ge=2)
     seed: int = Field(ge=0)
@@ -99,9 +100,7 @@ def main(
 def write_targets(folder: Path, views: TrainSet, ensemble: Ensemble, p: Params) -> None:
     """One shard an epoch, and one to measure the loss on where `held_out_epochs` plans it."""
     names = [f"epoch-{e:04d}" for e in range(p.epochs)] + ["held-out"] * p.held_out_epochs
-    plan = pairs.plan(
-        views.group, views.spans(), batch=p.batch, epochs=len(names), seed=p.seed
-    )
+    plan = pairs.plan(views.group, views.spans(), batch=p.batch, epochs=len(names), seed=p.seed)
     about: dict[str, Any] = {
         "train": views.digest, "whitened": ensemble.digest, "strategy": p.strategy,
         "teachers": json.dumps(ensemble.names), "epochs": p.epochs, "held_out": p.held_out_epochs,
@@ -121,7 +120,9 @@ def write_targets(folder: Path, views: TrainSet, ensemble: Ensemble, p: Params) 
                 sims = ensemble.similarities(anchor[s], positive[s])
                 fused = STRATEGIES[p.strategy](sims, rng)
                 writer.append("target", fused[None].astype(np.float16))
-    console.say(f"{p.epochs} epochs of {steps} batches of {batch} pairs, {', '.join(ensemble.names)}")
+    console.say(
+        f"{p.epochs} epochs of {steps} batches of {batch} pairs, {', '.join(ensemble.names)}"
+    )
 
 
 def write_prototypes(
@@ -130,32 +131,27 @@ def write_prototypes(
     """The frame of the ensemble, and each view's prototype in it."""
     projection = prototypes.fit_projection(_sampled(ensemble, len(views.view_image), p), p.dim)
     label = pairs.units(views.group)[views.view_image].astype(np.int32)
-    means = prototypes.Means(int(label.max()) + 1, p.dim)
-    for rows, embedding in fused_embeddings(ensemble, projection, len(label)):
-        means.add(label[rows], embedding)
+    count = int(label.max()) + 1
+    if p.prototypes == "random":  # a control: what the labels alone would teach
+        prototype = l2n(np.random.default_rng(p.seed).standard_normal((count, p.dim)))
+    else:
+        means = prototypes.Means(count, p.dim)
+        for rows, embedding in fused_embeddings(ensemble, projection, len(label)):
+            means.add(label[rows], embedding)
+        prototype = means.result()
     about = {"train": views.digest, "whitened": ensemble.digest}
     store.write(
         path,
         "prototypes",
-        {"prototype": means.result().astype(np.float16), "view_prototype": label},
+        {"prototype": prototype.astype(np.float16), "view_prototype": label},
         **about,
     )
-    store.write(
-        fused_whitening,
-        "whitening",
-        {
-            "mean": projection.mean, "projection": np.ascontiguousarray(projection.projection),
-            "eigenvalue": projection.eigenvalue,
-        },
-        energy_kept=projection.energy_kept,
-        exponent=0.0,
-        floor=0.0,
-        samples=p.samples,
-        teachers=json.dumps(ensemble.names),
-        **about,
+    whitening.write(
+        fused_whitening, projection, exponent=0.0, floor=0.0, samples=p.samples,
+        teachers=json.dumps(ensemble.names), **about,
     )  # fmt: skip
     console.say(
-        f"{int(label.max()) + 1} prototypes of {p.dim} dimensions, "
+        f"{count} {p.prototypes} prototypes of {p.dim} dimensions, "
         f"{100 * projection.energy_kept:.1f} % of the concatenated energy kept"
     )
 

@@ -36,7 +36,7 @@ class Params(params.Section):
     loss: Literal["relation", "prototype", "contrastive"] | dict[str, float]
     temperature: float | dict[str, float]
     head: Literal["ridge", "random"]
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
     lr: float = Field(gt=0)
     final_lr: float = Field(ge=0)
     trunk_lr_scale: float = Field(ge=0)
@@ -128,7 +128,13 @@ def first_student(name: str, p: Params, dim: int) -> "Student":
     from .distill import student
 
     made = student.create(
-        name, dim=dim, image_px=p.image_px, pool=p.pool, gem_p=p.gem_p, source=p.weights, seed=p.seed
+        name,
+        dim=dim,
+        image_px=p.image_px,
+        pool=p.pool,
+        gem_p=p.gem_p,
+        source=p.weights,
+        seed=p.seed,
     )
     if made.config["init"] == "random" and p.weights != "random":
         line = (
@@ -218,9 +224,7 @@ def read_probe(prepared: Path, p: Params) -> "Probe | None":
     where = prepared / "validation.json"
     truth = GroundTruth.parse(store.read_json(where), found.image_id, str(where))
     row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
-    pixels = [
-        images.plain(images.read(found.file(i)), None, p.image_px) for i in range(len(row))
-    ]
+    pixels = [images.plain(images.read(found.file(i)), None, p.image_px) for i in range(len(row))]
     query = np.array([row[q.image_id] for q in truth.queries])
     return Probe(pixels, query, [q.answers for q in truth.queries])
 
@@ -248,7 +252,7 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> Non
     step = loop.step if loop.best is None else loop.best.step
     student.save(
         loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
-        parents=source, step=step, steps=loop.step, aligned="prototype" in losses,
+        parents=source, step=step, validation_map=None if loop.best is None else loop.best.score, steps=loop.step, aligned="prototype" in losses,
     )  # fmt: skip
     if last is not None:
         with store.atomic(folder / "last.safetensors") as temporary:

@@ -28,7 +28,7 @@ ENOUGH = 20  # rows per dimension below which a covariance is a guess
 class Params(params.Section):
     """Section `whiten` of params.yaml."""
 
-    method: Literal["pca", "learned"]
+    method: Literal["pca", "learned", "none"]
     dim: int | dict[str, int]
     exponent: float = Field(ge=0, le=1)
     floor: float = Field(gt=0, lt=1)
@@ -59,7 +59,8 @@ def main(
     views = TrainSet.read(train)
     stored = store.Stored(features, "features")
     descriptor = _descriptors(stored, views, features, train)
-    dim, own = p.dim_of(teacher), descriptor.shape[1]
+    own = descriptor.shape[1]
+    dim = own if p.method == "none" else p.dim_of(teacher)
     if dim > own:
         raise UserError(
             f"{params_file}: whiten.dim is {dim} but teacher {teacher} has {own} dimensions; "
@@ -70,7 +71,7 @@ def main(
         f"{teacher}: {own} to {dim} dimensions, {100 * fitted.energy_kept:.1f} % of the energy kept"
         + (f", shrinkage {shrinkage:g}" if p.method == "learned" else "")
     )
-    write_whitening(
+    whitening.write(
         out_whitening, fitted, exponent=p.exponent, floor=p.floor, samples=p.samples,
         method=p.method, shrinkage=float(shrinkage), features=stored.digest, teacher=teacher,
     )  # fmt: skip
@@ -83,11 +84,11 @@ def main(
             writer.append("descriptor", whitening.apply(rows, fitted))
 
 
-def fit(
-    descriptor: np.ndarray, views: TrainSet, p: Params, dim: int
-) -> tuple[Whitening, float]:
+def fit(descriptor: np.ndarray, views: TrainSet, p: Params, dim: int) -> tuple[Whitening, float]:
     """The whitening of (m, d) stored descriptors, and the shrinkage used (0 for PCA)."""
     m, d = descriptor.shape
+    if p.method == "none":
+        return Whitening(np.zeros(d), np.eye(d), np.ones(d), 1.0), 0.0
     if min(p.samples, m) < ENOUGH * d:
         console.say(
             f"warning: {min(p.samples, m)} rows for {d} dimensions; {ENOUGH * d} or more make a "
@@ -123,28 +124,12 @@ def fit_learned(
     )  # fmt: skip
 
 
-def write_whitening(path: Path, fitted: Whitening, **attributes: str | float) -> None:
-    """A whitening file: mean, projection, eigenvalue in float64."""
-    store.write(
-        path,
-        "whitening",
-        {
-            "mean": fitted.mean, "projection": np.ascontiguousarray(fitted.projection),
-            "eigenvalue": fitted.eigenvalue,
-        },
-        energy_kept=fitted.energy_kept,
-        **attributes,
-    )  # fmt: skip
-
-
 def blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
     """`rows` some at a time."""
     return (rows[i : i + BLOCK_ROWS] for i in range(0, len(rows), BLOCK_ROWS))
 
 
-def _descriptors(
-    stored: store.Stored, views: TrainSet, features: Path, train: Path
-) -> np.ndarray:
+def _descriptors(stored: store.Stored, views: TrainSet, features: Path, train: Path) -> np.ndarray:
     descriptor = stored["descriptor"]
     if len(descriptor) != len(views.view_image) or stored.text("train") != views.digest:
         raise UserError(

@@ -28,7 +28,9 @@ class _Jobs(Dataset, Generic[T]):
             return error
 
 
-def ahead(load: Callable[[T], Any], jobs: Sequence[T], processes: int | None = None) -> Iterator[Any]:
+def ahead(
+    load: Callable[[T], Any], jobs: Sequence[T], processes: int | None = None
+) -> Iterator[Any]:
     """`load(job)` for each job, in order, by worker processes (arrays come back as tensors).
 
     Raises the UserError that a job raised. `processes` 0: in this process.

@@ -106,4 +106,6 @@ def _line(error: Any, where: str, known: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{where}.{key}: missing"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}.{key}: {message}, found {error['input']!r}".replace(f"{where}.: ", f"{where}: ")
+    return f"{where}.{key}: {message}, found {error['input']!r}".replace(
+        f"{where}.: ", f"{where}: "
+    )

@@ -157,14 +157,22 @@ class Targets:
         first = store.Stored(folder / "epoch-0000.h5", "targets")
         count = int(first.attributes.get("epochs", 1))
         rest = [store.Stored(folder / f"epoch-{e:04d}.h5", "targets") for e in range(1, count)]
-        held = [store.Stored(folder / "held-out.h5", "targets")] if first.attributes["held_out"] else []
+        held = (
+            [store.Stored(folder / "held-out.h5", "targets")]
+            if first.attributes["held_out"]
+            else []
+        )
         for shard in (first, *rest, *held):
             if shard.text("train") != views.digest:
                 raise UserError(f"{shard.path}: made for other stored views; fuse again")
             if shard.text("whitened") != first.text("whitened"):
                 raise UserError(f"{shard.path}: of another ensemble than epoch-0000; fuse again")
             steps, batch = shard["anchor"].shape
-            if shard["positive"].shape != (steps, batch) or shard["target"].shape != (steps, batch, batch):
+            if shard["positive"].shape != (steps, batch) or shard["target"].shape != (
+                steps,
+                batch,
+                batch,
+            ):
                 raise UserError(f"{shard.path}: target does not fit anchor; fuse again")
         return cls((first, *rest), held[0] if held else None)
 

@@ -32,7 +32,9 @@ class Replay:
 
     def rows(self, rows: Iterable[int]) -> np.ndarray:
         """The views `rows`, in that order: (b, px, px, 3) uint8."""
-        return np.stack([self._render(self._picture(int(self.views.view_image[r])), r) for r in rows])
+        return np.stack(
+            [self._render(self._picture(int(self.views.view_image[r])), r) for r in rows]
+        )
 
     def _render(self, image: Image.Image, row: int) -> np.ndarray:
         values = self.views.view[row]

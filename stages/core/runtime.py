@@ -1,8 +1,8 @@
 """The machine: its knobs (environment variables, never tracked), seeds, devices, parts of work.
 
-    WHITEN_MTD_WORKERS   loading processes (default: one less than the cores, at most 8; 0: none)
-    WHITEN_MTD_DEVICE    cpu, cuda, cuda:1, mps (default: cuda where there is one)
-    WHITEN_MTD_SCRATCH   where unfinished work is kept (default: .scratch in the project)
+WHITEN_MTD_WORKERS   loading processes (default: one less than the cores, at most 8; 0: none)
+WHITEN_MTD_DEVICE    cpu, cuda, cuda:1, mps (default: cuda where there is one)
+WHITEN_MTD_SCRATCH   where unfinished work is kept (default: .scratch in the project)
 """
 
 import fcntl
@@ -110,9 +110,7 @@ def parts(stage: str, **depends: Any) -> Iterator[Parts]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(
-                f"{folder}: another process is at this very job; wait for it"
-            ) from None
+            raise UserError(f"{folder}: another process is at this very job; wait for it") from None
         folder.mkdir(parents=True, exist_ok=True)
         yield Parts(folder)
         shutil.rmtree(folder)

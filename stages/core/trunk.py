@@ -29,7 +29,9 @@ class Trunk(nn.Module):
         self.side = _fixed_side(self.net)
         self.pool = pool if pool != "auto" else self._natural_pool()
         with torch.no_grad():
-            self.dim = int(self.eval()(torch.zeros(1, 3, self.side or 64, self.side or 64)).shape[1])
+            self.dim = int(
+                self.eval()(torch.zeros(1, 3, self.side or 64, self.side or 64)).shape[1]
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W), already normalised, to (B, dim)."""

@@ -40,7 +40,7 @@ def pretrained(name: str) -> tuple[State | None, str]:
     if package is not None and package.origin is not None:
         path = next(Path(package.origin).parent.glob("models/*.pth"))
         return lite_names(_load(path), name), f"package:{package.name}"
-    if not _online():
+    if not online():
         return None, "random"
     import timm
 
@@ -138,7 +138,8 @@ def _load(path: Path) -> Any:
     return state
 
 
-def _online(timeout: float = 1.5) -> bool:
+def online(timeout: float = 1.5) -> bool:
+    """Whether the hub answers, by one quick probe."""
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
         return False
     try:

@@ -55,7 +55,9 @@ def fit(
     return fitted_all, float(shrinkage)
 
 
-def within(descriptor: Array, group: Array, picture: Array, pairs: int, rng: np.random.Generator) -> Array:
+def within(
+    descriptor: Array, group: Array, picture: Array, pairs: int, rng: np.random.Generator
+) -> Array:
     """(d, d) covariance of half the differences of `pairs` seeded pairs within groups."""
     anchor, other = draw_pairs(group, picture, pairs, rng)
     d = descriptor.shape[1]

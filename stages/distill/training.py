@@ -86,7 +86,9 @@ class Loop:
             self._validate()
         saved = time.monotonic()
         with runtime.Stop() as stop:
-            for pixels in console.progress(self._batches(), total=self.steps - self.step, label="train"):
+            for pixels in console.progress(
+                self._batches(), total=self.steps - self.step, label="train"
+            ):
                 self._learn(pixels)
                 last = self.step == self.steps
                 if last or self._every(self.plan.validate_every):

@@ -9,8 +9,12 @@ are those of the total covariance after it. Both give one mean and one projectio
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from ..core import store
+from ..core.errors import UserError
 
 Array = np.ndarray
 
@@ -67,7 +71,9 @@ def moments(blocks: Iterable[Array], dim: int) -> Moments:
     return m
 
 
-def fit_pca(mean: Array, covariance: Array, *, dim: int, exponent: float, floor: float) -> Whitening:
+def fit_pca(
+    mean: Array, covariance: Array, *, dim: int, exponent: float, floor: float
+) -> Whitening:
     """Whitening by the covariance's `dim` largest directions, eigenvalues floored at
     `floor` of the largest."""
     values, vectors = _spectrum(covariance, floor)
@@ -101,6 +107,32 @@ def apply(rows: Array, whitening: Whitening) -> Array:
 def l2n(rows: Array) -> Array:
     """Rows of unit length; zero rows stay zero."""
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def read(path: Path) -> Whitening:
+    """The whitening of a file of kind whitening."""
+    f = store.Stored(path, "whitening")
+    mean, projection, eigenvalue = (f[k] for k in ("mean", "projection", "eigenvalue"))
+    if projection.shape != (len(eigenvalue), len(mean)):
+        raise UserError(f"{path}: its projection does not fit its mean; whiten again")
+    return Whitening(
+        np.asarray(mean, dtype=np.float64), np.asarray(projection, dtype=np.float64),
+        np.asarray(eigenvalue, dtype=np.float64), float(f.attributes["energy_kept"]),
+    )  # fmt: skip
+
+
+def write(path: Path, fitted: Whitening, **attributes: str | float) -> None:
+    """A file of kind whitening: mean, projection, eigenvalue in float64."""
+    store.write(
+        path,
+        "whitening",
+        {
+            "mean": fitted.mean, "projection": np.ascontiguousarray(fitted.projection),
+            "eigenvalue": fitted.eigenvalue,
+        },
+        energy_kept=fitted.energy_kept,
+        **attributes,
+    )  # fmt: skip
 
 
 def _spectrum(covariance: Array, floor: float) -> tuple[Array, Array]:

@@ -77,6 +77,17 @@ def all_scores(ranks: Sequence[dict[str, Array]], protocol: str) -> dict[str, di
     return {difficulty: values for difficulty, values in found.items() if values}
 
 
+def per_query(ranks: Sequence[dict[str, Array]], protocol: str) -> dict[str, list[float]]:
+    """AP of each query in percent by difficulty; nan where a query has no positive."""
+    return {
+        d: [
+            100 * average_precision(r) if len(r) else float("nan")
+            for r in of_difficulty(ranks, protocol, d)
+        ]
+        for d in DIFFICULTIES[protocol]
+    }
+
+
 def bootstrap(values: Array, *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean of `values` (n,) by resampling them."""
     rng = np.random.default_rng(seed)

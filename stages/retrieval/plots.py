@@ -19,12 +19,29 @@ def bars(path: Path, scores: dict[str, Any], title: str) -> None:
     rows: list[tuple[str, dict[str, Any], str]] = []
     for model, found in scores.items():
         if "raw" in found:
-            rows += [(f"{model}, raw", found["raw"], GREY), (f"{model}, whitened", found["whitened"], BLUE)]
+            rows += [
+                (f"{model}, raw", found["raw"], GREY),
+                (f"{model}, whitened", found["whitened"], BLUE),
+            ]
         else:
-            rows.append((model, found, GREEN if model in ("student", "asymmetric") else BLUE if model == "fused" else GREY))
+            rows.append(
+                (
+                    model,
+                    found,
+                    GREEN
+                    if model in ("student", "asymmetric")
+                    else BLUE
+                    if model == "fused"
+                    else GREY,
+                )
+            )
     difficulties = list(scores["student"])
-    figure = Figure(figsize=(3.4 * len(difficulties) + 1.2, 0.32 * len(rows) + 1.1), layout="constrained")
-    for axis, difficulty in zip(np.atleast_1d(figure.subplots(1, len(difficulties), sharey=True)), difficulties, strict=True):
+    figure = Figure(
+        figsize=(3.4 * len(difficulties) + 1.2, 0.32 * len(rows) + 1.1), layout="constrained"
+    )
+    for axis, difficulty in zip(
+        np.atleast_1d(figure.subplots(1, len(difficulties), sharey=True)), difficulties, strict=True
+    ):
         values = [found.get(difficulty, {}).get("map", 0.0) for _, found, _ in rows]
         drawn = axis.barh(range(len(rows)), values, color=[c for _, _, c in rows])
         axis.bar_label(drawn, fmt="%.1f", padding=2, fontsize=8)
@@ -37,7 +54,9 @@ def bars(path: Path, scores: dict[str, Any], title: str) -> None:
     _save(figure, path)
 
 
-def distributions(path: Path, sims: dict[str, tuple[np.ndarray, np.ndarray]], positive: np.ndarray) -> None:
+def distributions(
+    path: Path, sims: dict[str, tuple[np.ndarray, np.ndarray]], positive: np.ndarray
+) -> None:
     """Similarities of positives and negatives of each teacher, before and after whitening.
 
     `sims`: teacher -> two (q, n) matrices; `positive` (q, n): 1 positive, 0 negative, -1 junk.
@@ -49,7 +68,14 @@ def distributions(path: Path, sims: dict[str, tuple[np.ndarray, np.ndarray]], po
             low, high = np.quantile(values, [0.0005, 0.9999])
             bins = np.linspace(low, high, 60)
             for kind, colour, label in ((0, GREY, "negatives"), (1, GREEN, "positives")):
-                axis.hist(values[positive == kind], bins, density=True, color=colour, alpha=0.65, label=label)
+                axis.hist(
+                    values[positive == kind],
+                    bins,
+                    density=True,
+                    color=colour,
+                    alpha=0.65,
+                    label=label,
+                )
             axis.set_title(f"{teacher}, {when}", fontsize=9)
             axis.set_yticks([])
             axis.spines[["top", "right", "left"]].set_visible(False)
@@ -73,7 +99,9 @@ def sheet(path: Path, rows: Sequence[Sequence[tuple[Any, ...]]]) -> None:
         for axis, (file, box, verdict) in zip(axis_row, row, strict=False):
             axis.imshow(_square(images.plain(images.read(file), box, THUMB_PX)))
             colour = BLUE if verdict is None else GREEN if verdict else RED
-            axis.add_patch(Rectangle((0, 0), THUMB_PX - 1, THUMB_PX - 1, fill=False, color=colour, linewidth=4))
+            axis.add_patch(
+                Rectangle((0, 0), THUMB_PX - 1, THUMB_PX - 1, fill=False, color=colour, linewidth=4)
+            )
     axes[0, 0].set_title("query", fontsize=9, color=BLUE)
     if width > 1:
         axes[0, 1].set_title("best results first", fontsize=9, loc="left")

@@ -1,0 +1,187 @@
+"""Which recipe makes the best student here: recipes x seeds on the same pictures, fairly.
+
+    whiten-mtd compare
+
+Every recipe of `compare.recipes` is first tuned, on one seed, by retrieval on the groups that
+`prepare` set aside; then its best setting runs with every seed of `compare.seeds`. All runs are DVC
+experiments in a temporary copy: same steps, same student forwards, and nothing is computed twice.
+"""
+
+import csv
+import io
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from pydantic import Field
+
+from ..core import console, params, store
+from ..core.errors import UserError
+from ..retrieval import metrics
+
+app = console.app()
+
+
+class Recipe(params.Section):
+    """One recipe: fixed overrides, and overrides to choose from (as `-S` of DVC writes them)."""
+
+    set: list[str]
+    tune: list[str]
+
+
+class Params(params.Section):
+    """Section `compare` of params.yaml."""
+
+    seeds: list[int] = Field(min_length=1)
+    models: list[str]
+    recipes: dict[str, Recipe]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment's results."""
+
+    overrides: tuple[str, ...]
+    metrics: dict[str, Any]
+    queries: dict[tuple[str, str, str], dict[str, float]]  # (set, model, difficulty) -> query -> AP
+
+
+@app.command()
+def main(
+    recipe: list[str] = typer.Option([], help="Only these recipes."),
+    out: Path = typer.Option(Path("comparison"), help="Folder for the table (CSV, Markdown)."),
+    params_file: Path = params.OPTION,
+) -> None:
+    """Tune every recipe on the groups set aside, run it with every seed, print one table."""
+    p = params.section(params_file, "compare", Params)
+    chosen = {n: r for n, r in p.recipes.items() if not recipe or n in recipe}
+    if odd := [n for n in recipe if n not in p.recipes]:
+        raise UserError(f"no recipe {odd[0]!r}: choose from {', '.join(p.recipes)}")
+    rows: list[dict[str, Any]] = []
+    runs: dict[str, list[Run]] = {}
+    for name, r in chosen.items():
+        best = tuned(name, r, p.seeds[0])
+        runs[name] = [run((*best, *seeded(seed)), name) for seed in p.seeds]
+        rows += list(table_rows(name, best, runs[name], p.models))
+        write(out, rows)
+        console.say(markdown(rows[-1:]).splitlines()[-1])
+    console.result(markdown(rows))
+    console.say(f"{out}/comparison.csv, {out}/comparison.md")
+
+
+def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
+    """The recipe's overrides with the best choice of `tune` by held-out retrieval."""
+    grid = [[f"{t.split('=')[0]}={v}" for v in t.split("=")[1].split(",")] for t in recipe.tune]
+    choices = [(*recipe.set, *combination) for combination in itertools.product(*grid)]
+    if len(choices) == 1:
+        return choices[0]
+    scores = []
+    for overrides in choices:
+        experiment((*overrides, *seeded(seed)), name, target="train")
+        config = json.loads(artefact(name, "models/student/config.json"))
+        if config["validation_map"] is None:
+            raise UserError("compare tunes on groups set aside: set prepare.validation_share above 0")
+        scores.append(float(config["validation_map"]))
+        console.say(f"{name}: {' '.join(overrides[len(recipe.set) :])}: {scores[-1]:.2f}")
+    return choices[int(np.argmax(scores))]
+
+
+def seeded(seed: int) -> tuple[str, ...]:
+    """Overrides of one seed: another plan of batches, another head."""
+    return (f"fuse.seed={seed}", f"train.seed={seed}")
+
+
+def run(overrides: tuple[str, ...], name: str) -> Run:
+    """One full experiment."""
+    experiment(overrides, name)
+    queries: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in csv.DictReader(io.StringIO(artefact(name, "data/results/queries.csv"))):
+        key = (row["set"], row["model"], row["difficulty"])
+        queries.setdefault(key, {})[row["query"]] = float(row["ap"])
+    return Run(overrides, json.loads(artefact(name, "data/results/metrics.json")), queries)
+
+
+def experiment(overrides: tuple[str, ...], name: str, target: str | None = None) -> None:
+    """`dvc exp run` in a temporary copy of the project; what was computed before is taken."""
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--force", "--name", slug(name)]
+    for override in overrides:
+        command += ["--set-param", override]
+    command += [target] if target else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+        raise UserError(f"{' '.join(command[2:])} failed:\n{tail}")
+
+
+def artefact(name: str, path: str) -> str:
+    """A file of the latest experiment of that name."""
+    import dvc.api
+
+    return str(dvc.api.read(path, rev=slug(name)))
+
+
+def slug(name: str) -> str:
+    """The experiment's name of a recipe."""
+    return "compare-" + "".join(c if c.isalnum() else "-" for c in name)
+
+
+def table_rows(
+    name: str, setting: tuple[str, ...], runs: list[Run], models: list[str]
+) -> Iterator[dict[str, Any]]:
+    """One row for each of `models` that the runs have, in every set."""
+    for data in runs[0].metrics:
+        for model in models:
+            if model not in runs[0].metrics[data]:
+                continue
+            row: dict[str, Any] = {
+                "set": data, "recipe": name, "model": model, "runs": len(runs),
+                "setting": " ".join(setting),
+            }  # fmt: skip
+            for difficulty in runs[0].metrics[data][model]:
+                maps = np.array([r.metrics[data][model][difficulty]["map"] for r in runs])
+                aps = np.array(
+                    [list(r.queries[data, model, difficulty].values()) for r in runs]
+                ).mean(0)
+                low, high = metrics.bootstrap(aps)
+                row[difficulty] = round(float(maps.mean()), 2)
+                row[f"{difficulty}_spread"] = round(float(maps.std(ddof=1)), 2) if len(maps) > 1 else 0.0
+                row[f"{difficulty}_low"], row[f"{difficulty}_high"] = round(low, 2), round(high, 2)
+            yield row
+
+
+def write(out: Path, rows: list[dict[str, Any]]) -> None:
+    """comparison.csv and comparison.md, whole after every recipe."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(k for r in rows for k in r)), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    store.write_text(out / "comparison.csv", buffer.getvalue())
+    store.write_text(out / "comparison.md", markdown(rows) + "\n")
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """mean ± spread over seeds, [95 % interval over queries] of each difficulty."""
+    names = [k for k in rows[0] if f"{k}_spread" in rows[0]]
+    lines = [
+        "| recipe | scored | " + " | ".join(f"mAP {n}" for n in names) + " |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for row in rows:
+        cells = [
+            f"{row[n]:.1f} ± {row[n + '_spread']:.1f} "
+            f"[{row[n + '_low']:.1f}, {row[n + '_high']:.1f}]"
+            for n in names
+        ]
+        lines.append(f"| {row['recipe']} | {row['model']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    console.main(app)
