@@ -11,7 +11,7 @@ from .core.plugins import nearest
 
 HERE = Path(__file__).parent
 STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
-TOOLS = ("score", "verify", "compare", "bench", "doctor", "preset")
+TOOLS = ("results", "score", "verify", "compare", "convert", "bench", "doctor", "preset")
 
 
 def usage() -> str:

@@ -110,7 +110,7 @@ def main(
     store.write_text(results / "metrics.json", store.to_json(table))
     store.write_text(results / "queries.csv", "\n".join(lines) + "\n")
     store.write_text(results / "models.json", store.to_json(about))
-    console.result(as_text(table))
+    console.result(metrics.as_text(table))
 
 
 def rank_set(
@@ -142,19 +142,6 @@ def rank_set(
     return found, about
 
 
-def flat(found: dict[str, Any]) -> dict[str, Any]:
-    """`{model: x}` and `{teacher: {raw: x, whitened: y}}` as one map by readable label."""
-    return {
-        label: value
-        for model, entry in found.items()
-        for label, value in (
-            {f"{model} {k}": v for k, v in entry.items()}.items()
-            if isinstance(entry, dict) and "raw" in entry
-            else [(model, entry)]
-        )
-    }
-
-
 def scored(found: dict[str, Any], protocol: str) -> dict[str, Any]:
     """Ranks by model to scores by model, teachers raw and whitened."""
     return {
@@ -169,7 +156,7 @@ def query_rows(problem: Problem, found: dict[str, Any]) -> list[str]:
     """CSV lines: set, model, difficulty, query, AP in percent."""
     return [
         f"{problem.name},{model},{difficulty},{query.image_id},{ap:.4f}"
-        for model, ranks in flat(found).items()
+        for model, ranks in metrics.flat(found).items()
         for difficulty, aps in metrics.per_query(ranks, problem.truth.protocol).items()
         for query, ap in zip(problem.truth.queries, aps, strict=True)
         if ap == ap  # a query without positives has none
@@ -228,18 +215,6 @@ def _positive_mask(problem: Problem) -> np.ndarray:
         for kind, rows in q.answers.items():
             row[rows] = -1 if kind == "junk" else 1 if kind != "negative" else 0
     return mask
-
-
-def as_text(table: dict[str, Any]) -> str:
-    """mAP of every model as a table for a terminal."""
-    lines = []
-    for name, models in table.items():
-        columns = list(models["student"])
-        lines.append(f"{name + ', mAP in percent':30}" + "".join(f"{c:>9}" for c in columns))
-        for label, s in flat(models).items():
-            cells = (f"{s[c]['map']:9.1f}" if c in s else f"{'-':>9}" for c in columns)
-            lines.append(f"  {label:28}" + "".join(cells))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fuse the teachers of the ensemble: one target matrix a batch, one prototype a group.
 
-    python -m stages.fuse data/prepared/train.h5 data/whitened data/targets models/whitening/fused.h5
+    python -m stages.fuse data/prepared/train.h5 data/whitened data/targets \\
+        models/whitening/fused.h5
 
 Plans the batches of `fuse.epochs` epochs, fuses the similarities of each, and writes them with
 their plan, so that training needs no teacher. Beside them: the prototypes, and the projection of

@@ -51,7 +51,7 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
         console.say(f"  {note}")
     for name, dataset in sets.items():
         module, settings = load(dataset, "evaluation", values["datasets"], str(params_file))
-        found = module.evaluation(settings, images)
+        found = module.evaluation(settings, images, name)
         _refuse_overlap(training, found, name)
         write_evaluation(out / "evaluation", name, found)
         roles = {r: found.role.count(r) for r in dict.fromkeys(found.role)}

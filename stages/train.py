@@ -252,7 +252,8 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> Non
     step = loop.step if loop.best is None else loop.best.step
     student.save(
         loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
-        parents=source, step=step, validation_map=None if loop.best is None else loop.best.score, steps=loop.step, aligned="prototype" in losses,
+        parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
+        aligned="prototype" in losses,
     )  # fmt: skip
     if last is not None:
         with store.atomic(folder / "last.safetensors") as temporary:
@@ -264,18 +265,18 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> Non
 
 def verdict(loop: "Loop") -> str:
     """What training brought, in one line."""
-    seen = {h["step"]: h["validation_map"] for h in loop.history if "validation_map" in h}
-    if loop.best is None or not seen:
+    best = loop.best_map
+    if loop.best is None or best is None:
         return f"{loop.step} steps; the last weights are kept (nothing was set aside to choose by)"
-    start, best = seen.get(0, float("nan")), seen.get(loop.best.step, float("nan"))
+    start = loop.measured()[0]
     if loop.best.step == 0:
         return (
             f"training did not help: the start was best ({start:.1f} mAP on the groups set aside) "
             "and is kept; more pictures or a lower rate (train.lr) may change that"
         )
     return (
-        f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the groups set aside, "
-        f"{start:.1f} before the first step"
+        f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the groups set "
+        f"aside, {start:.1f} before the first step"
     )
 
 

@@ -1,6 +1,7 @@
 """The command line: one app a command, errors as one line each, progress on stderr."""
 
 import errno
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -86,7 +87,6 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
 
 def main(command: typer.Typer) -> None:
     """Run an app as a program."""
-    from .runtime import stop_on_term
-
-    stop_on_term()
+    # SIGTERM ends a stage as an interrupt does, so that its work is left resumable.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(command))

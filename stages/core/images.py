@@ -1,42 +1,114 @@
 """Pictures to pixels, the same for teacher, student and search; Pillow and numpy only."""
 
+import struct
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .errors import UserError
 
 Box = tuple[int, int, int, int]
+HEIF = (".heic", ".heif")
+ORIENTATION = 0x0112  # the EXIF tag
+TURNED = (5, 6, 7, 8)  # its values that exchange width and height
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+# What Pillow's readers raise on broken bytes.
+BROKEN = (
+    OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError,
+    AttributeError, RuntimeError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+# Of doubtful metadata, and of large pictures that are still below the limit: nothing to do here.
+# For the whole process: catch_warnings is not safe in the threads that read ahead.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read(path: Path) -> Image.Image:
-    """The picture upright (EXIF orientation applied) in RGB, decoded. Raises UserError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such picture") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise UserError(f"{path}: too many pixels to be a picture; leave it out") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as a picture ({line}); leave it out") from None
+    """The picture upright (EXIF orientation applied) in 8-bit RGB, decoded. Raises UserError.
+
+    What is transparent shows white, as on a page: the colour stored under it is arbitrary, often
+    black. Of 16 bits 65535 is white. Of several frames the first counts.
+    """
+    with _opened(path) as image:
+        image.load()  # before the orientation is asked for: a TIFF turns itself as it loads
+        turn = UPRIGHT.get(_orientation(image))
+        out = _rgb(image)
+        return out if turn is None else out.transpose(turn)
 
 
 def shape(path: Path) -> tuple[int, int]:
-    """(width, height) of the upright picture, from its header alone. Raises UserError."""
+    """(width, height) of the upright picture, from its header where its format allows it.
+
+    Raises UserError.
+    """
+    with _opened(path) as image:
+        if image.format == "TIFF":
+            image.load()  # its size is upright at once, its orientation says so only after this
+        turned = _orientation(image) in TURNED
+        return (image.height, image.width) if turned else (image.width, image.height)
+
+
+@cache
+def heif() -> bool:
+    """Whether HEIC pictures can be read: pillow-heif is installed (and registered by this)."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The picture, its header read; what its bytes do wrong inside the block is a UserError."""
+    if Path(path).suffix.lower() in HEIF and not heif():
+        raise UserError(f"{path}: a HEIC picture; pip install pillow-heif, or leave it out")
     try:
         with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else (image.width, image.height)
+            yield image
     except FileNotFoundError:
         raise UserError(f"{path}: no such picture") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error}); leave it out") from None
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise UserError(
+            f"{path}: more than {most} million pixels; scale it down or leave it out"
+        ) from None
+    except BROKEN as error:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        line = line.replace(f" {str(path)!r}", "")  # the message has named the file already
+        raise UserError(f"{path}: cannot be read as a picture ({line}); leave it out") from None
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 (upright) where there is none or the EXIF data are broken."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except BROKEN:
+        return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """A new 8-bit RGB picture of a decoded one of any mode."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Pillow would cut at 255. 257 * v is how 8 bits become 16, and 0..65535 is what "I" holds
+        wide = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        page = Image.new("RGB", image.size, "white")
+        page.paste(layer, mask=layer.getchannel("A"))
+        return page
+    return image.convert("RGB")
 
 
 def whole_pixels(box: tuple[float, ...], width: int, height: int) -> Box:

@@ -5,6 +5,7 @@ WHITEN_MTD_DEVICE    cpu, cuda, cuda:1, mps (default: cuda where there is one)
 WHITEN_MTD_SCRATCH   where unfinished work is kept (default: .scratch in the project)
 """
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -34,6 +35,7 @@ def device() -> Any:
     """The torch device to compute on."""
     import torch
 
+    keep_freed_memory()
     name = os.environ.get("WHITEN_MTD_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
@@ -43,9 +45,20 @@ def device() -> Any:
     return chosen
 
 
-def stop_on_term() -> None:
-    """Make SIGTERM end the process as an interrupt does, so that work is left resumable."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def keep_freed_memory() -> None:
+    """Have the C library keep big freed blocks instead of giving each back to the system.
+
+    A network on a CPU frees and takes tens of megabytes a layer; without this every layer's pages
+    are mapped and zeroed anew, which cost two fifths of the time of a forward of 64 pictures.
+    """
+    mmap_max, trim_threshold, top_pad = -4, -1, -2  # names of mallopt(3)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 1 << 28)
 
 
 class Stop:

@@ -56,18 +56,29 @@ def pretrained(name: str) -> tuple[State | None, str]:
 
 def from_file(path: Path, sha256: str | None = None) -> State:
     """State dict of a .safetensors or PyTorch file (read without executing anything in it)."""
+    return read(path, sha256)[0]
+
+
+def read(path: Path, sha256: str | None = None) -> tuple[State, dict[str, Any]]:
+    """State dict of a weights file and what the file holds beside it (options, metadata)."""
+    check_file(path, sha256)
+    if path.suffix == ".safetensors":
+        return _safetensors(path)
+    state = _load(path)
+    beside: dict[str, Any] = {}
+    for key in ("state_dict", "model_state", "model"):
+        if isinstance(state.get(key), dict):
+            beside |= {k: v for k, v in state.items() if k != key}
+            state = state[key]
+    return state, beside
+
+
+def check_file(path: Path, sha256: str | None) -> None:
+    """Raise UserError where `path` is missing or is not the file that `sha256` is of."""
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
     if sha256 and (found := digest_of_file(path, "sha256")) != sha256:
         raise UserError(f"{path}: sha256 is {found}, not {sha256}: another or half a download")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    state = _load(path)
-    for key in ("state_dict", "model_state", "model"):
-        state = state[key] if isinstance(state.get(key), dict) else state
-    return state
 
 
 def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ...] = ()) -> None:
@@ -125,17 +136,38 @@ def _lite_key(key: str, place: list[str]) -> str:
     return f"{_STEM[part]}.{rest}"
 
 
+def _safetensors(path: Path) -> tuple[State, dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            return {k: file.get_tensor(k) for k in names}, dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise UserError(f"{path}: cannot be read as weights ({error}): half a file?") from None
+
+
 def _load(path: Path) -> Any:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file") from None
     except Exception as error:  # a damaged or unsafe file raises many kinds
-        line = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as weights ({line})") from None
+        raise UserError(f"{path}: {_reason(path, error)}") from None
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds no map of weights")
     return state
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why torch refused a file, in one line: an object that is no weight, or damage."""
+    if match := re.search(r"GLOBAL (\w+(?:\.\w+)+)", str(error)):
+        return (
+            f"holds {match[1]}, which is no weight and is not executed; "
+            f"`whiten-mtd convert {path} {path.stem}.safetensors` takes the tensors out"
+        )
+    line = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
+    return f"cannot be read as weights ({line}): half a file?"
 
 
 def online(timeout: float = 1.5) -> bool:

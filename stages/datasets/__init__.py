@@ -1,8 +1,9 @@
 """What there is to see, and what is right: one file a dataset, `datasets/x.py` is dataset `x`.
 
 A dataset offers `Settings` (its map in `params.yaml`, section `datasets`) and one or both of
-`training(settings, images) -> Training` and `evaluation(settings, images) -> Evaluation`, where
-`images` is the folder for pictures that the dataset draws itself.
+`training(settings, images) -> Training` and `evaluation(settings, images, name) -> Evaluation`,
+where `images` is the folder for pictures that the dataset draws itself, and `name` is what section
+`evaluation` calls the set: a dataset of several sets gives the one of that name.
 """
 
 from dataclasses import dataclass, field

@@ -13,16 +13,19 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.console import progress
+from ..core.errors import UserError
 from . import Evaluation, Training
-from ._buildings import facade, generator
+from ._buildings import generator
+from ._facades import facade
 from ._scenes import Shot, look, render
 
-JUNK_BELOW = 0.3  # share of the building in sight under which a picture is no fair question
+JUNK_BELOW = 0.35  # share of the building in sight under which a picture is no fair question
 HARD_BELOW = 0.65
 HARD_FROM = 0.6  # strength of the viewpoint
 JPEG_QUALITY = 90
@@ -82,7 +85,7 @@ def training(settings: Settings, images: Path) -> Training:
     )
 
 
-def evaluation(settings: Settings, images: Path) -> Evaluation:
+def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """Draw queries, database and distractors into `images/evaluation/`, with the ground truth."""
     plans = [_evaluation_plan(settings, number) for number in range(settings.evaluation_groups)]
     plans += [
@@ -117,7 +120,7 @@ def _evaluation_plan(settings: Settings, number: int) -> Plan:
     return Plan("evaluation", number, queries + database, wanted)
 
 
-def _queries(shots: list[Drawn]) -> list[dict]:  # type: ignore[type-arg]
+def _queries(shots: list[Drawn]) -> list[dict[str, Any]]:
     """The queries of one building, each with its database pictures by level."""
     database = [shot for shot in shots if _role(shot.name) == "database"]
     answer = {
@@ -176,13 +179,19 @@ def _draw(task: tuple[Settings, Plan, Path]) -> list[Drawn]:
     return drawn
 
 
+def _workers() -> int:
+    given = os.environ.get("WHITEN_MTD_WORKERS", "") or str(os.cpu_count() or 1)
+    if not given.isdecimal():
+        raise UserError(f"WHITEN_MTD_WORKERS: a whole number is needed, not {given!r}")
+    return int(given)
+
+
 def _draw_all(
     settings: Settings, plans: list[Plan], images: Path, label: str
 ) -> Iterator[list[Drawn]]:
     """Draw the plans on all cores, in order; in this process where no pool can be had."""
     tasks = [(settings, plan, images) for plan in plans]
-    workers = int(os.environ.get("WHITEN_MTD_WORKERS") or os.cpu_count() or 1)
-    workers = min(workers, len(tasks) // 8)  # a worker costs as much as some 60 pictures
+    workers = min(_workers(), len(tasks) // 8)  # a worker costs as much as some 60 pictures
     done = 0
     if workers > 1:
         # spawn: a fork of a process that holds threads (torch, BLAS) may never wake up
@@ -193,6 +202,6 @@ def _draw_all(
                 for shots in progress(drawn, total=len(tasks), label=label):
                     done += 1
                     yield shots
-        except (BrokenProcessPool, PermissionError):
-            pass  # a sandbox without processes: go on here
+        except (BrokenProcessPool, OSError):
+            pass  # a sandbox without processes: go on here, where any other error shows again
     yield from progress(map(_draw, tasks[done:]), total=len(tasks) - done, label=label)

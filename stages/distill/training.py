@@ -102,6 +102,15 @@ class Loop:
                     break
         self._flush()
 
+    def measured(self) -> dict[int, float]:
+        """mAP on the groups set aside, by step."""
+        return {h["step"]: h["validation_map"] for h in self.history if "validation_map" in h}
+
+    @property
+    def best_map(self) -> float | None:
+        """mAP on the groups set aside of the weights that are kept, None where not measured."""
+        return None if self.best is None else self.measured().get(self.best.step)
+
     def keep_best(self) -> State | None:
         """Give the student its best weights; the last ones are returned where they differ."""
         if self.best is None or self.best.step == self.step:

@@ -40,7 +40,7 @@ class AnyTimm(nn.Module):
 
 
 def load(settings: dict[str, Any], where: str) -> nn.Module:
-    """The teacher that `settings` describe. Raises UserError where its weights are not to be had."""
+    """The teacher that `settings` describe. Raises UserError where it has no weights."""
     s = params.check(settings, Settings, where)
     trunk = Trunk(s.model, pool=s.pool, p=s.gem_p, stage=s.stage)
     if s.weights == "random":

@@ -87,7 +87,9 @@ def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
         experiment((*overrides, *seeded(seed)), name, target="train")
         config = json.loads(artefact(name, "models/student/config.json"))
         if config["validation_map"] is None:
-            raise UserError("compare tunes on groups set aside: set prepare.validation_share above 0")
+            raise UserError(
+                "compare tunes on groups set aside: set prepare.validation_share above 0"
+            )
         scores.append(float(config["validation_map"]))
         console.say(f"{name}: {' '.join(overrides[len(recipe.set) :])}: {scores[-1]:.2f}")
     return choices[int(np.argmax(scores))]
@@ -151,7 +153,9 @@ def table_rows(
                 ).mean(0)
                 low, high = metrics.bootstrap(aps)
                 row[difficulty] = round(float(maps.mean()), 2)
-                row[f"{difficulty}_spread"] = round(float(maps.std(ddof=1)), 2) if len(maps) > 1 else 0.0
+                row[f"{difficulty}_spread"] = (
+                    round(float(maps.std(ddof=1)), 2) if len(maps) > 1 else 0.0
+                )
                 row[f"{difficulty}_low"], row[f"{difficulty}_high"] = round(low, 2), round(high, 2)
             yield row
 

@@ -3,7 +3,7 @@
     whiten-mtd score QUERY.h5 DATABASE.h5 GROUND_TRUTH.json
 
 Both files are descriptor files (`descriptor`, `image_id`); queries are looked up in QUERY.h5,
-answers in DATABASE.h5. A new student's queries on an old student's database are scored the same way.
+answers in DATABASE.h5. A new student's queries on an old one's database are scored the same way.
 """
 
 from pathlib import Path

@@ -1,0 +1,50 @@
+# One command each; `make help` lists them. Everything lives in .venv; nothing else is touched.
+SHELL := /bin/bash
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+# The lock pins Linux on x86-64; elsewhere the ranges of pyproject.toml are resolved anew.
+LOCKED := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
+
+.PHONY: help demo test test-long check bench compare clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+demo: .venv/.ready ## set up, run the pipeline on the embedded world, print the results
+	dvc repro
+	@whiten-mtd results
+
+test: .venv/.ready ## set up, run the tests (minutes)
+	pytest
+
+test-long: .venv/.ready ## the tests that take longer
+	pytest -m long
+
+check: .venv/.ready ## format, lint, types, tests
+	ruff format --check stages tests
+	ruff check stages tests
+	mypy stages
+	pytest
+
+bench: .venv/.ready ## speed, as ratios in one run
+	whiten-mtd bench
+
+compare: .venv/.ready ## which recipe makes the best student (hours)
+	whiten-mtd compare
+
+clean: ## remove the environment and unfinished work, keep results and cache
+	rm -rf .venv .scratch build ./*.egg-info
+
+.venv/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+ifneq ($(LOCKED),)
+	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+else
+	python -m pip install --quiet --disable-pip-version-check -e '.[train,demo,test]'
+endif
+	@touch $@

@@ -1,0 +1,207 @@
+"""A table of one's own pictures: `path,group,split[,query]`, a line a picture.
+
+`path` is relative to the root; `group` is any text, the same for pictures that show the same, empty
+for none; `split` is train or evaluation; `query` is 1 for the pictures that ask. Without that
+column the first picture of each evaluation group asks.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.errors import UserError
+from ..core.plugins import nearest
+from . import Evaluation, Training, _pictures
+
+COLUMNS = ("path", "group", "split")
+OPTIONAL = "query"
+SPLITS = ("train", "evaluation")
+YES, NO = ("1", "true", "yes"), ("", "0", "false", "no")
+
+
+class Settings(BaseModel):
+    """The table, and the folder that its paths are relative to."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    file: str = Field(description="the table, UTF-8, with a line of column names")
+    root: str | None = Field(default=None, description="folder of the paths; null: the table's")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `query` is None where the table does not say."""
+
+    path: str
+    group: str
+    split: str
+    query: bool | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The lines whose pictures can be read, and what was found on the way."""
+
+    root: Path
+    rows: list[Row]
+    skipped: list[str]
+    same: list[list[str]]
+
+    def of(self, split: str) -> list[Row]:
+        """The lines of one split, in the order of the table."""
+        return [row for row in self.rows if row.split == split]
+
+
+def training(settings: Settings, images: Path) -> Training:
+    """The lines with split train."""
+    table = read_table(settings)
+    rows = table.of("train")
+    number = _pictures.group_numbers(row.group for row in rows if row.group)
+    items = len(number) + sum(not row.group for row in rows)
+    if items < 2:
+        raise UserError(
+            f"{settings.file}: {len(rows)} pictures of split train, of {items} groups; training "
+            f"needs two groups at least"
+        )
+    path = [row.path for row in rows]
+    both = sorted(set(number) & {row.group for row in table.of("evaluation")})
+    notes = [f"{len(both)} groups are in both splits: {_pictures.named(both)}"] if both else []
+    return Training(
+        root=table.root,
+        image_id=list(path),
+        path=path,
+        group=np.array([number.get(row.group, -1) for row in rows], dtype=np.int32),
+        notes=[*table.skipped, *notes, *_pictures.note_copies(table.same, path)],
+    )
+
+
+def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
+    """The lines with split evaluation; a group that nothing asks for is made of distractors."""
+    table = read_table(settings)
+    rows = _asking(table.of("evaluation"))
+    found = Counter(row.group for row in rows if row.group and not row.query)
+    # a query whose answers cannot be read is no question, but still a picture to be confused by
+    asked = {row.group for row in rows if row.query and found[row.group]}
+    if not asked:
+        raise UserError(
+            f"evaluation.{name}: {settings.file}: no query with another picture of its group in "
+            f"split evaluation"
+        )
+    path = [row.path for row in rows]
+    lost = [row.path for row in rows if row.query and row.group not in asked]
+    notes = _pictures.note_copies(table.same, path)
+    if lost:
+        told = _pictures.named(lost)
+        notes.append(f"{len(lost)} queries have no answer and become distractors: {told}")
+    return Evaluation(
+        root=table.root,
+        image_id=list(path),
+        path=path,
+        role=[_role(row, asked) for row in rows],
+        box=np.full((len(path), 4), np.nan, dtype=np.float32),
+        protocol="positives",
+        queries=_queries(rows, asked),
+        notes=notes,
+    )
+
+
+def read_table(settings: Settings) -> Table:
+    """Read the table and look at its pictures. Raises UserError for a bad line, a missing picture
+    or one that is in both splits.
+    """
+    file = Path(settings.file).expanduser()
+    if not file.is_file():
+        raise UserError(f"datasets.csv.file: {settings.file}: no such file")
+    root = _pictures.folder_at(settings.root, "datasets.csv.root") if settings.root else file.parent
+    rows = list(read_rows(file))
+    paths = [row.path for row in rows]
+    if len(set(paths)) < len(paths):
+        twice = [path for path, n in Counter(paths).items() if n > 1]
+        raise UserError(f"{file}: {len(twice)} paths occur twice: {_pictures.named(twice)}")
+    _pictures.refuse_missing(root, paths, f"correct the paths in {file}, or datasets.csv.root")
+    good, skipped = _pictures.readable(root, paths)
+    kept = set(good)
+    if not kept:
+        raise UserError(f"{file}: no pictures ({'; '.join(skipped) or 'the table is empty'})")
+    table = Table(
+        root, [row for row in rows if row.path in kept], skipped, _pictures.copies(root, good)
+    )
+    learned, asked = ([row.path for row in table.of(split)] for split in SPLITS)
+    _pictures.refuse_shared(root, table.same, learned, asked)
+    return table
+
+
+def read_rows(file: Path) -> Iterator[Row]:
+    """The lines of the table, checked. Raises UserError with the number of the line."""
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as opened:
+            lines = csv.DictReader(opened, strict=True)
+            _check_columns(lines.fieldnames or (), file)
+            for values in lines:
+                where = f"{file}: line {lines.line_num}"
+                if None in values or None in values.values():
+                    raise UserError(f"{where}: not {len(lines.fieldnames or ())} fields")
+                yield _row({key: value.strip() for key, value in values.items()}, where)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not a table in UTF-8 ({error})") from None
+
+
+def _check_columns(found: Sequence[str], file: Path) -> None:
+    known = (*COLUMNS, OPTIONAL)
+    if odd := [name for name in found if name not in known]:
+        raise UserError(
+            f"{file}: unknown column {odd[0]!r}{nearest(odd[0], known)}; "
+            f"expected {','.join(COLUMNS)}[,{OPTIONAL}]"
+        )
+    if lost := [name for name in COLUMNS if name not in found]:
+        raise UserError(f"{file}: no column {lost[0]!r}; expected {','.join(COLUMNS)}[,{OPTIONAL}]")
+
+
+def _row(values: dict[str, str], where: str) -> Row:
+    split, query = values["split"], values.get(OPTIONAL)
+    if split not in SPLITS:
+        raise UserError(f"{where}: split {split!r}{nearest(split, SPLITS)}; train or evaluation")
+    if not values["path"]:
+        raise UserError(f"{where}: no path")
+    if query is not None and query.lower() not in YES + NO:
+        raise UserError(f"{where}: query {query!r}; 1 or 0")
+    asks = None if query is None else query.lower() in YES
+    if asks and (split == "train" or not values["group"]):
+        raise UserError(f"{where}: a query is of split evaluation and has a group")
+    path = PurePosixPath(values["path"]).as_posix()
+    return Row(path, values["group"], split, asks)
+
+
+def _asking(rows: list[Row]) -> list[Row]:
+    """The rows with `query` decided: what the table says, else the first of each group."""
+    met: set[str] = {""}
+    out = []
+    for row in rows:
+        first = row.group not in met
+        met.add(row.group)
+        out.append(replace(row, query=first) if row.query is None else row)
+    return out
+
+
+def _role(row: Row, asked: set[str]) -> str:
+    if row.group not in asked:
+        return "distractor"
+    return "query" if row.query else "database"
+
+
+def _queries(rows: list[Row], asked: set[str]) -> list[dict[str, object]]:
+    """Each query with the pictures of its group that do not ask."""
+    members: dict[str, list[str]] = {group: [] for group in asked}
+    for row in rows:
+        if row.group in asked and not row.query:
+            members[row.group].append(row.path)
+    return [
+        {"image_id": row.path, "positive": list(members[row.group]), "junk": []}
+        for row in rows
+        if row.query and row.group in asked
+    ]

@@ -1,0 +1,134 @@
+"""A folder of one's own pictures, a sub-folder for each instance (thing, place, product).
+
+A seeded share of the sub-folders becomes the evaluation set, and those with a single picture its
+distractors. Pictures that lie in the root itself are trained on without a group.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.errors import UserError
+from . import Evaluation, Training, _pictures
+
+
+class Settings(BaseModel):
+    """Where the pictures are, and which of them to evaluate on."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    root: str = Field(description="folder with a sub-folder for each instance")
+    seed: int = Field(ge=0, description="which sub-folders and which queries")
+    evaluation_share: float = Field(ge=0, lt=1, description="share of the sub-folders; 0: no set")
+    queries: int = Field(ge=1, description="queries per instance; one picture is left to find")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The pictures by their use, as relative paths; instances by the name of their sub-folder."""
+
+    root: Path
+    training: dict[str, list[str]]
+    loose: list[str]
+    evaluation: dict[str, list[str]]
+    distractors: list[str]
+    skipped: list[str]  # lines on what was left out
+    same: list[list[str]]  # copies by content
+
+
+def training(settings: Settings, images: Path) -> Training:
+    """The instances that are not evaluated on, and the pictures that lie in the root."""
+    split = read_split(settings)
+    if len(split.training) + len(split.loose) < 2:
+        raise UserError(
+            f"{split.root}: {len(split.training)} instances left to train on, "
+            f"{len(split.evaluation)} for evaluation; training needs two at least: add sub-folders "
+            f"of two or more pictures, or lower datasets.folder.evaluation_share"
+        )
+    number = _pictures.group_numbers(split.training)
+    path = [p for paths in split.training.values() for p in paths] + split.loose
+    group = [number[name] for name, paths in split.training.items() for _ in paths]
+    aside = (
+        f"{len(split.evaluation)} instances and {len(split.distractors)} single pictures "
+        f"are kept for evaluation"
+    )
+    return Training(
+        root=split.root,
+        image_id=list(path),
+        path=path,
+        group=np.array(group + [-1] * len(split.loose), dtype=np.int32),
+        notes=[*split.skipped, aside, *_pictures.note_copies(split.same, path)],
+    )
+
+
+def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
+    """Of each chosen instance some queries, the rest to be found, among the distractors."""
+    split = read_split(settings)
+    if not split.evaluation:
+        why = "datasets.folder.evaluation_share is 0" if not settings.evaluation_share else (
+            f"{split.root} has no sub-folder of two or more pictures")  # fmt: skip
+        raise UserError(f"evaluation.{name}: {why}, so there is nothing to ask; take it out")
+    path: list[str] = []
+    role: list[str] = []
+    queries = []
+    for paths in split.evaluation.values():
+        order = sorted(paths, key=lambda p: _pictures.rank(f"{settings.seed}/query/{p}"))
+        asked = set(order[: min(settings.queries, len(paths) - 1)])
+        positive = [p for p in paths if p not in asked]
+        queries += [
+            {"image_id": p, "positive": list(positive), "junk": []} for p in paths if p in asked
+        ]
+        path += paths
+        role += ["query" if p in asked else "database" for p in paths]
+    path += split.distractors
+    role += ["distractor"] * len(split.distractors)
+    return Evaluation(
+        root=split.root,
+        image_id=list(path),
+        path=path,
+        role=role,
+        box=np.full((len(path), 4), np.nan, dtype=np.float32),
+        protocol="positives",
+        queries=queries,
+        notes=_pictures.note_copies(split.same, path),
+    )
+
+
+def read_split(settings: Settings) -> Split:
+    """Look at every picture and give it its use.
+
+    Raises UserError without pictures, and where one picture is on both sides.
+    """
+    root = _pictures.folder_at(settings.root, "datasets.folder.root")
+    paths, skipped = _pictures.below(root)
+    instances: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        instances[path.split("/")[0] if "/" in path else ""].append(path)
+    loose = instances.pop("", [])
+    chosen = choose(instances, settings)
+    single = [name for name, own in instances.items() if len(own) == 1 and chosen]
+    split = Split(
+        root=root,
+        training={n: own for n, own in instances.items() if n not in chosen and n not in single},
+        loose=loose,
+        evaluation={name: own for name, own in instances.items() if name in chosen},
+        distractors=[instances[name][0] for name in single],
+        skipped=skipped,
+        same=_pictures.copies(root, paths),
+    )
+    learned = [p for own in split.training.values() for p in own] + loose
+    asked = [p for own in split.evaluation.values() for p in own] + split.distractors
+    _pictures.refuse_shared(root, split.same, learned, asked)
+    return split
+
+
+def choose(instances: dict[str, list[str]], settings: Settings) -> set[str]:
+    """The instances to evaluate on, one at least. A seeded order of names: more move few."""
+    several = [name for name, own in instances.items() if len(own) > 1]
+    count = round(settings.evaluation_share * len(several))
+    if settings.evaluation_share > 0:
+        count = max(count, 1)
+    return set(sorted(several, key=lambda name: _pictures.rank(f"{settings.seed}/{name}"))[:count])

@@ -1,0 +1,140 @@
+"""Google Landmarks v2, its clean training part: 1.58 million pictures of 81,313 landmarks.
+
+Weyand et al. 2020 (arXiv 2004.01804); the clean part after Yokoo et al. 2020 (arXiv 2003.11211).
+Expects `train/a/b/c/<id>.jpg` (a, b, c: the first letters of the id) and `train_clean.csv`
+(`landmark_id,images`, the ids separated by spaces) in the root or its folder `meta`.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.errors import UserError
+from . import Training
+from ._pictures import folder_at
+
+LIST = "train_clean.csv"
+COLUMNS = ["landmark_id", "images"]
+MOST_ID = 2**31 - 1  # groups are int32
+# The largest landmark has 10,247 pictures, 174 kB of ids in one field; the module allows 131 kB.
+FIELD_BYTES = 1 << 26
+
+
+class Settings(BaseModel):
+    """Where the pictures are and which landmarks to learn from."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    root: str = Field(description="folder with train/ and train_clean.csv (or meta/ with it)")
+    least: int = Field(ge=1, description="landmarks of fewer pictures are left out")
+    exclude: list[int] | str | None = Field(
+        default=None, description="landmark ids, or a file with one a line, that are left out"
+    )
+
+
+def training(settings: Settings, images: Path) -> Training:
+    """The landmarks of the list; the group of a picture is its landmark id.
+
+    The pictures themselves are not looked for: whoever takes their digest does so.
+    """
+    root = folder_at(settings.root, "datasets.gldv2.root")
+    table = _list(root)
+    if not (root / "train").is_dir():
+        raise UserError(f"{root}: no folder train; expected {root}/train/a/b/c/<id>.jpg")
+    exclude = excluded(settings.exclude)
+    image_id: list[str] = []
+    landmarks: list[int] = []
+    sizes: list[int] = []
+    small, met = [], set()
+    for landmark, ids in rows(table):
+        if landmark in exclude:
+            met.add(landmark)
+        elif len(ids) < settings.least:
+            small.append(len(ids))
+        else:
+            image_id += ids
+            landmarks.append(landmark)
+            sizes.append(len(ids))
+    return Training(
+        root=root,
+        image_id=image_id,
+        path=[f"train/{i[0]}/{i[1]}/{i[2]}/{i}.jpg" for i in image_id],
+        group=np.repeat(np.array(landmarks, dtype=np.int32), sizes),
+        notes=_notes(settings.least, small, exclude, met),
+    )
+
+
+def rows(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """(landmark id, picture ids) of every line. Raises UserError with the number of a bad line."""
+    before = csv.field_size_limit(FIELD_BYTES)
+    seen: set[int] = set()
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file)
+            if next(lines, None) != COLUMNS:
+                raise UserError(f"{table}: its first line is not {','.join(COLUMNS)}")
+            for fields in lines:
+                landmark, ids = _row(fields, f"{table}: line {lines.line_num}")
+                if landmark in seen:
+                    raise UserError(
+                        f"{table}: line {lines.line_num}: landmark {landmark} for a second time"
+                    )
+                seen.add(landmark)
+                yield landmark, ids
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{table}: not a table ({error}); download it again") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def excluded(exclude: list[int] | str | None) -> set[int]:
+    """The landmark ids to leave out; in a file one a line, `#` starts a remark."""
+    if not isinstance(exclude, str):
+        return set(exclude or ())
+    path = Path(exclude).expanduser()
+    try:
+        lines = [line.split("#")[0].strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise UserError(f"datasets.gldv2.exclude: {path}: {reason}; one id a line") from None
+    for number, line in enumerate(lines, 1):
+        if line and not (line.isascii() and line.isdigit()):
+            raise UserError(f"{path}: line {number}: {line!r} is not a landmark id")
+    return {int(line) for line in lines if line}
+
+
+def _list(root: Path) -> Path:
+    for path in (root / LIST, root / "meta" / LIST):
+        if path.is_file():
+            return path
+    raise UserError(f"{root}: no {LIST}, nor meta/{LIST}; it is published with the pictures")
+
+
+def _row(fields: list[str], where: str) -> tuple[int, list[str]]:
+    if len(fields) != 2 or not (fields[0].isascii() and fields[0].isdigit()):
+        raise UserError(f"{where}: expected a landmark id and the ids of its pictures")
+    ids = fields[1].split()
+    if int(fields[0]) > MOST_ID:
+        raise UserError(f"{where}: landmark {fields[0]} is above {MOST_ID}")
+    # an id becomes a path: letters and digits alone, three at least for its folders
+    if not "".join(ids).isalnum() or min(map(len, ids)) < 3:
+        raise UserError(f"{where}: landmark {fields[0]}: not picture ids: {fields[1][:40]!r}")
+    return int(fields[0]), ids
+
+
+def _notes(least: int, small: list[int], exclude: set[int], met: set[int]) -> list[str]:
+    """What was left out."""
+    notes = []
+    if small:
+        notes.append(
+            f"{len(small)} landmarks of fewer than {least} pictures left out "
+            f"({sum(small)} pictures)"
+        )
+    if exclude:
+        absent = len(exclude) - len(met)
+        odd = f"; {absent} further ids to exclude are not in the list" if absent else ""
+        notes.append(f"{len(met)} landmarks excluded as asked{odd}")
+    return notes

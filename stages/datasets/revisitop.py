@@ -1,0 +1,166 @@
+"""Revisited Oxford and Paris, and the million distractors: Radenovic et al. 2018, 1803.11285.
+
+The name of the set in section `evaluation` is the name of its folder below the root:
+
+    <root>/roxford5k/gnd_roxford5k.pkl     <root>/roxford5k/jpg/<name>.jpg
+    <root>/rparis6k/gnd_rparis6k.pkl       <root>/rparis6k/jpg/<name>.jpg
+    <root>/revisitop1m/revisitop1m.txt     <root>/revisitop1m/jpg/<line of the list>
+
+A folder with a ground truth asks; one with a list alone is a set of distractors.
+"""
+
+import io
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.console import progress
+from ..core.errors import UserError
+from ..core.plugins import nearest
+from . import Evaluation
+from ._pictures import folder_at, is_whole, named, refuse_missing
+
+LEVELS = ("easy", "hard", "junk")
+Map = dict[str, Any]
+
+
+class Settings(BaseModel):
+    """Where the sets are, and what of a query's picture is asked."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    root: str = Field(description="folder that holds roxford5k/, rparis6k/ and revisitop1m/")
+    crop_queries: bool = Field(description="cut queries to their box, as the protocol says")
+
+
+def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
+    """The set `name`: queries and database, or distractors."""
+    root = folder_at(settings.root, "datasets.revisitop.root")
+    folder = root / name
+    truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
+    if truth.is_file():
+        return _questions(folder, truth, settings.crop_queries)
+    if listed.is_file():
+        return _distractors(folder, listed)
+    there = sorted(f.name for f in root.iterdir() if f.is_dir())
+    raise UserError(
+        f"evaluation.{name}: neither {truth} nor {listed}{nearest(name, there)}; "
+        f"the folders of {root}: {', '.join(there) or 'none'}"
+    )
+
+
+def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
+    """Queries first, then the database, as the ground truth lists them."""
+    known = ground_truth(truth)
+    database, asked = known["imlist"], known["qimlist"]
+    image_id = asked + database
+    path = [f"jpg/{name}.jpg" for name in image_id]
+    refuse_missing(folder, path, f"unpack them into {folder}/jpg, without sub-folders")
+    box = np.full((len(image_id), 4), np.nan, dtype=np.float32)
+    if crop:
+        box[: len(asked)] = [one["bbx"] for one in known["gnd"]]
+    queries = [
+        {"image_id": name, **{level: [database[i] for i in one[level]] for level in LEVELS}}
+        for name, one in zip(asked, known["gnd"], strict=True)
+    ]
+    whole = "cut to their boxes" if crop else "whole pictures, not as the protocol says"
+    return Evaluation(
+        root=folder,
+        image_id=image_id,
+        path=path,
+        role=["query"] * len(asked) + ["database"] * len(database),
+        box=box,
+        protocol="revisitop",
+        queries=queries,
+        notes=[f"queries: {whole}"],
+    )
+
+
+def _distractors(folder: Path, listed: Path) -> Evaluation:
+    """The pictures of the list; those whose files end too soon are left out and counted."""
+    try:
+        text = listed.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{listed}: not text; expected the path of a picture a line") from None
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise UserError(f"{listed}: empty; expected the path of a picture a line")
+    if len(set(names)) < len(names):
+        raise UserError(f"{listed}: {len(names) - len(set(names))} lines occur twice")
+    refuse_missing(folder, [f"jpg/{name}" for name in names], f"unpack them into {folder}/jpg")
+    looked = progress(names, total=len(names), label=f"{folder.name}: looking at pictures")
+    whole = [name for name in looked if is_whole(folder / "jpg" / name)]
+    notes = []
+    if len(whole) < len(names):
+        kept = set(whole)
+        cut = [name for name in names if name not in kept]
+        notes.append(f"{len(cut)} of {len(names)} left out, truncated: {named(cut)}")
+    return Evaluation(
+        root=folder,
+        image_id=whole,
+        path=[f"jpg/{name}" for name in whole],
+        role=["distractor"] * len(whole),
+        box=np.full((len(whole), 4), np.nan, dtype=np.float32),
+        protocol="revisitop",
+        queries=None,
+        notes=notes,
+    )
+
+
+class _NothingGlobal(pickle.Unpickler):
+    """Lists, maps, numbers and text alone: a pickle that names code could run it."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise UserError(f"it names code ({module}.{name}), which a ground truth never does")
+
+
+def ground_truth(path: Path) -> Map:
+    """An official `gnd_<name>.pkl`: `imlist`, `qimlist`, and for each query in `gnd` its `bbx`
+    and `easy`, `hard`, `junk` as rows of `imlist`. Everything checked; raises UserError.
+    """
+    try:
+        known = _NothingGlobal(io.BytesIO(path.read_bytes())).load()
+    except UserError as error:
+        raise UserError(f"{path}: refused: {error}; download it again") from None
+    except Exception as error:  # of broken bytes it raises whatever their nonsense leads to
+        raise UserError(f"{path}: not a pickle ({error}); download it again") from None
+    if not isinstance(known, dict) or not {"imlist", "qimlist", "gnd"} <= set(known):
+        raise UserError(f"{path}: no ground truth with imlist, qimlist and gnd")
+    database, asked, gnd = known["imlist"], known["qimlist"], known["gnd"]
+    if not (_names(database) and _names(asked) and isinstance(gnd, list)):
+        raise UserError(f"{path}: imlist and qimlist should be lists of names, gnd a list of maps")
+    if len(asked) != len(gnd):
+        raise UserError(f"{path}: {len(asked)} queries, but answers to {len(gnd)}")
+    names = asked + database
+    if twice := len(names) - len(set(names)):
+        raise UserError(f"{path}: {twice} names occur twice in qimlist and imlist")
+    for name, one in zip(asked, gnd, strict=True):
+        _check_query(one, len(database), f"{path}: query {name}")
+    return known
+
+
+def _names(values: Any) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(v, str) for v in values)
+
+
+def _check_query(one: Any, pictures: int, where: str) -> None:
+    if not isinstance(one, dict) or not {"bbx", *LEVELS} <= set(one):
+        raise UserError(f"{where}: expected bbx, {', '.join(LEVELS)}; is it the revisited set?")
+    for level in LEVELS:
+        rows = one[level]
+        if not isinstance(rows, list) or not all(type(row) is int for row in rows):
+            raise UserError(f"{where}: {level} is not a list of rows of imlist")
+        if odd := [row for row in rows if not 0 <= row < pictures]:
+            raise UserError(
+                f"{where}: {level} has row {odd[0]}, but imlist has {pictures} pictures"
+            )
+    box = one["bbx"]
+    numbers = isinstance(box, list | tuple) and all(isinstance(v, int | float) for v in box)
+    if not (numbers and len(box) == 4 and all(map(math.isfinite, box))):
+        raise UserError(f"{where}: bbx is not four numbers")
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise UserError(f"{where}: bbx {list(box)} is not left, top, right, bottom")

@@ -1,0 +1,127 @@
+"""Any network that somebody exported: TorchScript (.pt, .ts), torch.export (.pt2) or ONNX (.onnx).
+
+The file takes normalised (B, 3, H, W) float32 and gives (B, dim); B must be free, and H and W too
+where pictures of any shape are described. An exported file is a program, and reading a .pt2 file
+may unpickle objects: `sha256` is required there, as the word that this very file is trusted.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ..core import params, weights
+from ..core.errors import UserError
+from ..core.layers import Normalise
+
+PUBLISHED = "It is a file of your own"
+Program = Callable[[Tensor], Any]
+
+
+class Settings(params.Section):
+    """One entry of `teachers` of kind exported."""
+
+    kind: Literal["exported"]
+    weights: str  # path of the file; its suffix says which of the three it is
+    image_px: int = Field(ge=16, le=4096)  # side of a training view, long side of a picture
+    mean: list[float] = Field(min_length=3, max_length=3)  # RGB, of pixels in [0, 1]
+    std: list[float] = Field(min_length=3, max_length=3)
+    bgr: bool = False  # channels flipped after mean and std, which are in RGB order all the same
+    sha256: str | None = None  # of the file, checked before it is read
+    licence: str | None = None  # of the weights, for the student's card
+
+
+class Exported(nn.Module):
+    """Normalise, then the file's program: raw descriptors (B, dim)."""
+
+    def __init__(self, program: Program, s: Settings) -> None:
+        super().__init__()
+        self.normalise = Normalise(tuple(s.mean), tuple(s.std), s.bgr)
+        self.program, self.origin, self.dim = program, s.weights, 0
+        # The digest of a teacher is of its state, which of a program is not the whole.
+        digest = bytes.fromhex(weights.digest_of_file(Path(s.weights), "sha256"))
+        self.register_buffer("file", torch.tensor(list(digest), dtype=torch.uint8))
+        # Stages ask the first parameter where the network is; an ONNX program has none.
+        self.place = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            y = self.program(self.normalise(x))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # each of the three runtimes has its own kinds
+            line = next((ln for ln in str(error).splitlines() if ln.strip()), type(error).__name__)
+            raise UserError(
+                f"{self.origin}: does not take pictures of shape {tuple(x.shape)} "
+                f"({line.strip()[:150]}); export it with free batch, height and width"
+            ) from None
+        y = y[0] if isinstance(y, (tuple, list)) and len(y) == 1 else y
+        if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != len(x):
+            raise UserError(
+                f"{self.origin}: gives {_what(y)} for pictures of shape {tuple(x.shape)}; "
+                "a teacher gives one tensor (B, dim)"
+            )
+        return y
+
+
+class Onnx:
+    """An ONNX file as a function of a tensor, by onnxruntime."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        providers = [
+            p
+            for p in ("CUDAExecutionProvider", "CPUExecutionProvider")
+            if p in onnxruntime.get_available_providers()
+        ]
+        self.session = onnxruntime.InferenceSession(path.read_bytes(), providers=providers)
+        self.input = self.session.get_inputs()[0].name
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        found = self.session.run(None, {self.input: x.float().cpu().numpy()})
+        return [torch.from_numpy(y).to(x.device) for y in found]
+
+
+def load(settings: dict[str, Any], where: str) -> nn.Module:
+    """The exported network, tried once. Raises UserError where it is not to be read or used."""
+    s = params.check(settings, Settings, where)
+    path = Path(s.weights)
+    if path.suffix not in OPEN:
+        raise UserError(f"{path}: not an exported network: choose from {', '.join(OPEN)}")
+    if path.suffix == ".pt2" and s.sha256 is None:
+        raise UserError(
+            f"{where}.sha256: missing: reading a .pt2 file may run what is pickled in it; "
+            f"if you trust {path}, give its sha256"
+        )
+    weights.check_file(path, s.sha256)
+    try:
+        program = OPEN[path.suffix](path)
+    except Exception as error:  # each of the three readers has its own kinds
+        line = next((ln for ln in str(error).splitlines() if ln.strip()), type(error).__name__)
+        raise UserError(f"{path}: cannot be read as {path.suffix} ({line.strip()[:150]})") from None
+    net = Exported(program, s).eval()
+    with torch.inference_mode():
+        net.dim = net(torch.zeros(2, 3, s.image_px, s.image_px)).shape[1]
+    return net
+
+
+def _script(path: Path) -> Program:
+    return torch.jit.load(path, map_location="cpu")
+
+
+def _program(path: Path) -> Program:
+    # Unflattened, since the flat module refuses eval().
+    return torch.export.unflatten(torch.export.load(path))
+
+
+def _what(y: Any) -> str:
+    return f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+
+
+OPEN: dict[str, Callable[[Path], Program]] = {
+    ".pt": _script, ".ts": _script, ".pt2": _program, ".onnx": Onnx,
+}  # fmt: skip

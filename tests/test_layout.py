@@ -1,0 +1,158 @@
+"""The house keeps its shape: arrows, names in four places, dependencies as loaded, no traps."""
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, run
+from ruamel.yaml import YAML
+
+STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
+BLOCKS = ("datasets", "teachers", "distill", "retrieval")
+# Loaded by every command and not part of any result.
+EXEMPT = {"stages/__init__.py", "stages/core/console.py"}
+FILES = sorted((ROOT / "stages").rglob("*.py"))
+
+
+def yaml(name: str) -> Any:
+    return YAML(typ="safe").load((ROOT / name).read_text("utf-8"))
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports anywhere, as `a.b` under stages."""
+    here = path.relative_to(ROOT / "stages").with_suffix("").parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = list(here[: len(here) - node.level])
+            module = base + (node.module.split(".") if node.module else [])
+            for alias in node.names:
+                full = ROOT / "stages" / "/".join([*module, alias.name])
+                is_module = full.with_suffix(".py").is_file() or (full / "__init__.py").is_file()
+                found.add(".".join([*module, alias.name] if is_module else module))
+    return found - {""}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_run_one_way(path: Path) -> None:
+    home = path.relative_to(ROOT / "stages").parts[0]
+    for module in imports(path):
+        target = module.split(".")[0]
+        if home == "core":
+            assert target == "core", f"core imports {module}"
+        elif home in BLOCKS:
+            assert target in ("core", home), f"block {home} imports {module}"
+        elif home == "tools":
+            assert target not in STAGES, f"a tool imports stage {module}"
+        elif home.removesuffix(".py") in STAGES:
+            assert target not in STAGES and target != "tools", f"a stage imports {module}"
+
+
+def test_no_import_cycles() -> None:
+    graph = {
+        ".".join(p.relative_to(ROOT / "stages").with_suffix("").parts).removesuffix(".__init__"):
+        imports(p)
+        for p in FILES
+    }  # fmt: skip
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"cycle: {' -> '.join((*path, module))}"
+        for other in graph.get(module, ()):
+            # A package's own __init__ is loaded before its files and may name them lazily.
+            if other != module and not module.startswith(f"{other}."):
+                visit(other, (*path, module))
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_one_name_in_four_places() -> None:
+    verbs = {p.stem for p in (ROOT / "stages").glob("*.py") if not p.stem.startswith("_")}
+    assert verbs == set(STAGES)
+    assert {s.removesuffix("_student") for s in yaml("dvc.yaml")["stages"]} == set(STAGES)
+    assert set(STAGES) <= set(yaml("params.yaml"))
+    usage = run(sys.executable, "-m", "stages", "--help", cwd=ROOT).stdout
+    assert re.findall(rf"^  ({'|'.join(STAGES)}) ", usage, re.M) == list(STAGES)
+
+
+def test_params_have_no_key_that_dvc_forgets() -> None:
+    def keys(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [*map(str, value), *(k for v in value.values() for k in keys(v))]
+        return []
+
+    values = yaml("params.yaml")
+    del values["compare"]["recipes"]  # never interpolated, names are for people
+    assert not {"size", "nfiles"} & set(keys(values))
+    assert not [k for k in keys(values) if "." in k]
+
+
+def test_every_knob_has_a_comment() -> None:
+    lines = (ROOT / "params.yaml").read_text("utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"[a-z_]+:", line) and line.split(":")[0] in STAGES:
+            assert lines[number + 1].strip().startswith("#"), line
+
+
+def test_every_out_is_ignored_by_git_and_cached_by_dvc() -> None:
+    for name, entry in yaml("dvc.yaml")["stages"].items():
+        entry = entry.get("do", entry)
+        for out in [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]:
+            assert isinstance(out, str), f"{name}: {out} has flags"
+            assert out.startswith(("data/", "models/"))
+            run("git", "check-ignore", "-q", re.sub(r"\$\{.*?\}", "x", out), cwd=ROOT)
+
+
+RECORD = """
+import json, runpy, sys, pathlib
+root = pathlib.Path.cwd()
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_module(f"stages.{sys.argv[0]}", run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+files = {getattr(m, "__file__", None) for m in list(sys.modules.values())}
+loaded = {str(pathlib.Path(f).relative_to(root)) for f in files if f and f.startswith(str(root))}
+print("LOADED", json.dumps(sorted(loaded | {f"stages/{sys.argv[0]}.py"})))
+"""
+
+
+def resolved_stages(project: Path) -> dict[str, dict[str, Any]]:
+    """Every stage as DVC resolved it: cmd and deps."""
+    lock = YAML(typ="safe").load((project / "dvc.lock").read_text())
+    return lock["stages"]
+
+
+def test_deps_are_what_each_stage_loads(project: Path, world: Path) -> None:
+    for name, entry in resolved_stages(project).items():
+        arguments = entry["cmd"].split()[2:]
+        arguments[0] = arguments[0].removeprefix("stages.")
+        done = run(sys.executable, "-c", RECORD, *arguments, cwd=world)
+        line = next(x for x in done.stdout.splitlines() if x.startswith("LOADED"))
+        loaded = set(json.loads(line.removeprefix("LOADED"))) - EXEMPT
+        loaded = {f for f in loaded if f.startswith("stages/") and not empty_package(world / f)}
+        deps = {d["path"] for d in entry["deps"] if d["path"].startswith("stages/")}
+        folders = {d for d in deps if (world / d).is_dir()}
+        inside = {f for f in loaded if any(f.startswith(f"{d}/") for d in folders)}
+        assert loaded - inside == deps - folders, f"{name}: deps in dvc.yaml are not what it loads"
+
+
+def empty_package(path: Path) -> bool:
+    """Whether a file is an __init__ with a docstring and nothing else."""
+    body = ast.parse(path.read_text("utf-8")).body
+    return path.name == "__init__.py" and all(
+        isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) for n in body
+    )
+
+
+@pytest.mark.parametrize("name", ["whiten", "fuse", "evaluate"])
+def test_arithmetic_stages_do_not_import_torch(name: str, project: Path, world: Path) -> None:
+    entry = next(e for n, e in resolved_stages(project).items() if n.split("@")[0] == name)
+    arguments = entry["cmd"].split()[2:]
+    arguments[0] = name
+    code = RECORD + "\nassert 'torch' not in sys.modules"
+    run(sys.executable, "-c", code, *arguments, cwd=world)
