@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from .core import console, params, runtime, store
 from .core.errors import UserError
 from .core.records import EvaluationSet, GroundTruth, Prototypes, Targets, TrainSet
+from .distill.prototypes import Means, ridge_by_groups
 
 if TYPE_CHECKING:
     from .distill.objective import Objective
@@ -157,7 +158,6 @@ def earlier_prototypes(
     """Prototypes as an earlier student sees them, so that its index stays valid."""
     from .core import layers
     from .distill import student
-    from .distill.prototypes import Means
 
     earlier = student.load(folder)
     if earlier.dim != dim:
@@ -176,8 +176,6 @@ def earlier_prototypes(
 def ridge_start(student: "Student", views: TrainSet, prototypes: Prototypes, p: Params) -> None:
     """Set the head by ridge regression from the untrained trunk to the prototypes."""
     import torch
-
-    from .distill.prototypes import ridge_by_groups
 
     m = len(views.view_image)
     rows = np.sort(np.random.default_rng(p.seed).permutation(m)[:RIDGE_VIEWS])

@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any]:
         values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `whiten-mtd preset demo` writes one") from None
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: not a map of sections")
@@ -68,7 +68,8 @@ def teachers(values: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
     lines = []
     if not isinstance(table, dict) or not table:
         raise UserError(f"{path}: teachers: expected a map of at least one name -> settings")
-    if not isinstance(ensemble, list) or not ensemble or len(set(ensemble)) < len(ensemble):
+    names = ensemble if isinstance(ensemble, list) else []
+    if not names or len({str(n) for n in names}) < len(names):
         raise UserError(f"{path}: ensemble: expected a list of different teacher names")
     for name, settings in table.items():
         if name in RESERVED or not str(name).isidentifier():
@@ -79,10 +80,10 @@ def teachers(values: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(settings, dict) or not isinstance(settings.get("kind"), str):
             lines.append(f"{path}: teachers.{name}: expected a map of settings with a kind")
     lines += [
-        f"{path}: ensemble: no teacher {name!r}{nearest(str(name), table)}: "
-        f"choose from {', '.join(table)}"
-        for name in ensemble
-        if name not in table
+        f"{path}: ensemble: no teacher {name!r}{nearest(str(name), map(str, table))}: "
+        f"choose from {', '.join(map(str, table))}"
+        for name in names
+        if not isinstance(name, str) or name not in table
     ]
     if lines:
         raise UserError("\n".join(lines))

@@ -42,6 +42,9 @@ class TrainSet:
         n, m = len(f["image_id"]), len(f["view_image"])
         if len(f["path"]) != n or len(f["group"]) != n or len(f["view"]) != m:
             raise UserError(f"{path}: its datasets have different lengths; run prepare again")
+        columns = tuple(f.text("columns").split())
+        if f["view"].ndim != 2 or f["view"].shape[1] != len(columns):
+            raise UserError(f"{path}: view does not have the columns it names; run prepare again")
         views = np.asarray(f["view_image"])
         if m and (views[0] < 0 or views[-1] >= n or (np.diff(views) < 0).any()):
             raise UserError(f"{path}: view_image is not ascending within 0..{n - 1}")
@@ -52,7 +55,7 @@ class TrainSet:
             group=np.asarray(f["group"]),
             view_image=views,
             view=f["view"],
-            columns=tuple(f.text("columns").split()),
+            columns=columns,
             digest=f.digest,
         )
 
@@ -158,9 +161,7 @@ class Targets:
         count = int(first.attributes.get("epochs", 1))
         rest = [store.Stored(folder / f"epoch-{e:04d}.h5", "targets") for e in range(1, count)]
         held = (
-            [store.Stored(folder / "held-out.h5", "targets")]
-            if first.attributes["held_out"]
-            else []
+            [store.Stored(folder / "held-out.h5", "targets")] if int(first.text("held_out")) else []
         )
         for shard in (first, *rest, *held):
             if shard.text("train") != views.digest:
@@ -168,6 +169,8 @@ class Targets:
             if shard.text("whitened") != first.text("whitened"):
                 raise UserError(f"{shard.path}: of another ensemble than epoch-0000; fuse again")
             steps, batch = shard["anchor"].shape
+            if (steps, batch) != first["anchor"].shape:
+                raise UserError(f"{shard.path}: of another plan than epoch-0000; fuse again")
             if shard["positive"].shape != (steps, batch) or shard["target"].shape != (
                 steps,
                 batch,

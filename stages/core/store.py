@@ -117,7 +117,7 @@ def create(path: Path, kind: str, **attributes: Any) -> Iterator[Writer]:
             yield writer
             values = {**attributes, "format": file_format(kind), "digest": writer.digest()}
             for key in sorted(values):
-                file.attrs[key] = values[key]
+                _set_attribute(file, key, values[key])
 
 
 def write(path: Path, kind: str, arrays: Mapping[str, np.ndarray], **attributes: Any) -> None:
@@ -134,10 +134,12 @@ class Stored:
         self.path = Path(path)
         try:
             with h5py.File(self.path, "r") as file:
-                self.attributes = {k: _plain(v) for k, v in file.attrs.items()}
-                self._check_kind(kind)
+                # Descriptors may come from any program: neither a digest nor its texts are ours.
+                foreign = kind == "descriptors"
                 self._places = {name: _place(file, name, self.path) for name in file}
-                self._check_digest(file)
+                self.attributes = {k: _attribute(file, k, foreign) for k in file.attrs}
+                self._check_kind(kind)
+                self._check_digest(file, foreign)
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; run the stage that writes it") from None
         except (OSError, RuntimeError, ValueError, KeyError, UnicodeDecodeError) as error:
@@ -171,9 +173,12 @@ class Stored:
         if found != file_format(kind):
             raise UserError(f"{self.path}: a file of {file_format(kind)} is needed, not {found}")
 
-    def _check_digest(self, file: h5py.File) -> None:
+    def _check_digest(self, file: h5py.File, foreign: bool) -> None:
         parts = {name: _hash(_map(self.path, *place)) for name, place in self._places.items()}
-        if _payload(file, parts) != self.attributes.get("digest"):
+        found = _payload(file, parts)
+        if foreign:
+            self.attributes.setdefault("digest", found)
+        if found != self.attributes.get("digest"):
             raise UserError(
                 f"{self.path}: its content is not what its digest says (altered or damaged); "
                 "write it again"
@@ -237,7 +242,21 @@ def _payload(file: h5py.File, digests: Mapping[str, str]) -> str:
     return digest_of(parts)
 
 
-def _plain(value: Any) -> Any:
+def _set_attribute(file: h5py.File, key: str, value: str | float) -> None:
+    """Texts of a fixed length: a changed byte in a variable-length one can hang the library."""
+    if isinstance(value, str):
+        raw = value.encode("utf-8") or b"\0"
+        file.attrs.create(key, np.bytes_(raw), dtype=h5py.string_dtype("utf-8", len(raw)))
+    else:
+        file.attrs[key] = value
+
+
+def _attribute(file: h5py.File, key: str, foreign: bool) -> Any:
+    """An attribute as str or number; the types that cannot be trusted are refused unread."""
+    dtype = file.attrs.get_id(key).dtype
+    if dtype.kind not in "iufbS" and not (foreign and h5py.check_string_dtype(dtype)):
+        raise ValueError(f"attribute {key} has a type that is not read")
+    value = file.attrs[key]
     if isinstance(value, bytes):
         return value.decode("utf-8")
     return value.item() if isinstance(value, np.generic) else value

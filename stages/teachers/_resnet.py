@@ -93,9 +93,7 @@ def fill(
     if s.gem_p is not None and ("p" in named or lacks_p):
         named["p"] = torch.tensor([s.gem_p])
     elif lacks_p:
-        named["p"] = net.get_buffer(
-            "p"
-        )  # told after all else: it is the one thing that a setting can mend
+        named["p"] = net.get_buffer("p")  # told last: a setting can mend it
     try:
         weights.fill(net, named, s.weights, unused)
     except UserError as error:

@@ -85,7 +85,8 @@ def main(
     console.result("| stage | against | seconds | bare | ratio | goal |\n|---|---|---|---|---|---|")
     for r in rows:
         console.result(
-            f"| {r.what} | {r.against} | {r.seconds:.3f} | {r.bare:.3f} | {r.ratio:.2f} | {r.goal} |"
+            f"| {r.what} | {r.against} | {r.seconds:.3f} | {r.bare:.3f} | {r.ratio:.2f} "
+            f"| {r.goal} |"
         )
 
 

@@ -65,7 +65,14 @@ def test_several_errors_one_line_each() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("batch", "4"), ("batch", 4.0), ("batch", True), ("floor", "0.5"), ("name", 3), ("name", None)],
+    [
+        ("batch", "4"),
+        ("batch", 4.0),
+        ("batch", True),
+        ("floor", "0.5"),
+        ("name", 3),
+        ("name", None),
+    ],
 )
 def test_types_are_not_coerced(key: str, value: Any) -> None:
     (line,) = lines({**GOOD, key: value})

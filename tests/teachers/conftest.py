@@ -215,8 +215,10 @@ def _attention(wide: int, inner: int) -> Iterator[tuple[str, str, tuple[int, ...
 
 
 def _balanced(head: State) -> State:
-    """DOLG's head with a global branch no longer than the local one, so that both can be told."""
-    return head | {"fc_t.weight": head["fc_t.weight"] * 1e-3}
+    """DOLG's head with its local branch no shorter than the global one, so that both tell."""
+    score = head["localmodel.conv2.weight"].abs() * 0.01  # softplus of a negative score is nothing
+    whole = head["fc_t.weight"] * 1e-3
+    return head | {"localmodel.conv2.weight": score, "fc_t.weight": whole}
 
 
 def _delg_rest() -> State:
