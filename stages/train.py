@@ -42,6 +42,7 @@ class Params(params.Section):
     final_lr: float = Field(ge=0)
     trunk_lr_scale: float = Field(ge=0)
     weight_decay: float = Field(ge=0)
+    view_px: int = Field(ge=16, le=4096)
     image_px: int = Field(ge=16, le=4096)
     pool: Literal["auto", "gem", "avg", "token"]
     gem_p: float = Field(gt=0)
@@ -167,7 +168,9 @@ def earlier_prototypes(
         )
     layers.ready(earlier, runtime.device())
     rows = np.arange(len(views.view_image))
-    descriptor = features(earlier, views, rows, earlier.image_px, "the earlier student")
+    descriptor = features(
+        earlier, views, rows, earlier.config.get("view_px", earlier.image_px), "the earlier student"
+    )
     means = Means(len(prototypes.prototype), dim)
     means.add(prototypes.view_prototype, descriptor)
     return Prototypes(means.result(), prototypes.view_prototype)
@@ -179,7 +182,7 @@ def ridge_start(student: "Student", views: TrainSet, prototypes: Prototypes, p: 
 
     m = len(views.view_image)
     rows = np.sort(np.random.default_rng(p.seed).permutation(m)[:RIDGE_VIEWS])
-    trunk = features(student, views, rows, p.image_px, "ridge start", head=False)
+    trunk = features(student, views, rows, p.view_px, "ridge start", head=False)
     label = prototypes.view_prototype[rows]
     weight, bias, strength = ridge_by_groups(trunk, prototypes.prototype[label], label, p.seed)
     console.say(f"ridge start from {len(rows)} views, strength {strength:g}")
@@ -233,7 +236,7 @@ def plan_of(p: Params) -> "Plan":
 
     amp = p.amp == "auto" and runtime.device().type == "cuda"
     return Plan(
-        epochs=p.epochs, lr=p.lr, final_lr=p.final_lr, trunk_lr_scale=p.trunk_lr_scale,
+        epochs=p.epochs, view_px=p.view_px, lr=p.lr, final_lr=p.final_lr, trunk_lr_scale=p.trunk_lr_scale,
         weight_decay=p.weight_decay, amp=amp, validate_every=p.validate_every,
         patience=p.patience, seed=p.seed,
     )  # fmt: skip
@@ -251,7 +254,7 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> Non
     student.save(
         loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
         parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
-        aligned="prototype" in losses,
+        aligned="prototype" in losses, view_px=p.view_px,
     )  # fmt: skip
     if last is not None:
         with store.atomic(folder / "last.safetensors") as temporary:

@@ -30,6 +30,7 @@ class Plan:
     """What a run needs beside its data."""
 
     epochs: int
+    view_px: int  # side of a training view
     lr: float
     final_lr: float
     trunk_lr_scale: float
@@ -71,7 +72,7 @@ class Loop:
         self.view_prototype = prototypes.view_prototype
         self.device = next(student.parameters()).device
         self.prototype = torch.from_numpy(prototypes.prototype).to(self.device)
-        self.replay = Replay(views, student.image_px, CACHE_BYTES // max(runtime.workers(), 1))
+        self.replay = Replay(views, plan.view_px, CACHE_BYTES // max(runtime.workers(), 1))
         self.steps = plan.epochs * targets.steps
         self.step = 0  # steps done
         self.best: Best | None = None

@@ -261,7 +261,7 @@ def student_loop(folder: Path) -> tuple[Any, Any]:
     none = Prototypes(np.zeros((1, 128), np.float32), np.zeros(len(views.view_image), np.int32))
     student = Student("resnet18", dim=128, image_px=96)
     layers.ready(student, runtime.device())
-    settings = Plan(epochs, 1e-3, 1e-6, 1.0, 1e-6, runtime.device().type == "cuda", 0, 0, 0)
+    settings = Plan(epochs, 96, 1e-3, 1e-6, 1.0, 1e-6, runtime.device().type == "cuda", 0, 0, 0)
     objective = Objective({"relation": 1.0}, {"relation": 0.05})
     loop = Loop(student, settings, objective, views, targets, none, None)
     return loop, torch.from_numpy(loop._pixels(0))

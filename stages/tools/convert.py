@@ -26,7 +26,7 @@ from ..core.errors import UserError
 app = console.app()
 STATES = ("state_dict", "model_state", "model")  # where a checkpoint keeps its state dict
 OPTIONS = ("model_options", "preprocess")  # plain values kept as metadata
-PCA = ("mean", "components", "explained_variance")  # of scikit-learn's attributes of these names, _
+PCA = ("mean", "components", "explained_variance")  # scikit-learn's attributes, which end in _
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first of the pickles of a file of torch before 1.6
 DTYPES = {
     "Double": "f8", "Float": "f4", "Half": "f2", "Long": "i8", "Int": "i4", "Short": "i2",
@@ -119,7 +119,7 @@ def read(path: Path) -> Kept:
         with open(path, "rb") as file:
             kept = select(plain(_zip(file) if zipfile.is_zipfile(file) else _legacy(file)))
     except Exception as error:  # a damaged pickle raises anything
-        reason = f"{type(error).__name__}: {error}"[:150]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
         raise UserError(
             f"{path}: cannot be read as a checkpoint ({reason}): half a file?"
         ) from None
@@ -208,8 +208,10 @@ MAKERS: dict[str, Callable[[Inert], Any]] = {
 }
 
 
-def select(tree: dict[str, Any]) -> Kept:
+def select(tree: Any) -> Kept:
     """What `read` gives, of a checkpoint whose tensors and arrays are made."""
+    if not isinstance(tree, dict):
+        raise ValueError(f"a {type(tree).__name__}, not a map of weights")
     key = next((k for k in STATES if isinstance(tree.get(k), dict)), None)
     state = tree if key is None else tree[key]
     tensors = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}

@@ -156,6 +156,7 @@ def test_other_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "no tensors in it, only epoch, names" in capsys.readouterr().err
     torch.save([torch.ones(1)], source)
     assert run(source, out) == 2
+    assert "a list, not a map of weights" in capsys.readouterr().err
     torch.save({"a": torch.ones(2, dtype=torch.bfloat16)}, source)
     assert run(source, out) == 2
     assert "BFloat16" in capsys.readouterr().err
