@@ -236,9 +236,9 @@ def plan_of(p: Params) -> "Plan":
 
     amp = p.amp == "auto" and runtime.device().type == "cuda"
     return Plan(
-        epochs=p.epochs, view_px=p.view_px, lr=p.lr, final_lr=p.final_lr, trunk_lr_scale=p.trunk_lr_scale,
-        weight_decay=p.weight_decay, amp=amp, validate_every=p.validate_every,
-        patience=p.patience, seed=p.seed,
+        epochs=p.epochs, view_px=p.view_px, lr=p.lr, final_lr=p.final_lr,
+        trunk_lr_scale=p.trunk_lr_scale, weight_decay=p.weight_decay, amp=amp,
+        validate_every=p.validate_every, patience=p.patience, seed=p.seed,
     )  # fmt: skip
 
 

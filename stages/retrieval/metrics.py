@@ -11,7 +11,7 @@ import numpy as np
 Array = np.ndarray
 KS = (1, 5, 10)
 # Protocol -> difficulty -> (lists that count as positive, lists that are taken out first).
-DIFFICULTIES = {
+DIFFICULTIES: dict[str, dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "revisitop": {
         "easy": (("easy",), ("junk", "hard")),
         "medium": (("easy", "hard"), ("junk",)),

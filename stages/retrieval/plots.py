@@ -39,17 +39,16 @@ def bars(path: Path, scores: dict[str, Any], title: str) -> None:
     figure = Figure(
         figsize=(3.4 * len(difficulties) + 1.2, 0.32 * len(rows) + 1.1), layout="constrained"
     )
-    for axis, difficulty in zip(
-        np.atleast_1d(figure.subplots(1, len(difficulties), sharey=True)), difficulties, strict=True
-    ):
+    axes = figure.subplots(1, len(difficulties), sharey=True, squeeze=False)[0]
+    axes[0].invert_yaxis()
+    for axis, difficulty in zip(axes, difficulties, strict=True):
         values = [found.get(difficulty, {}).get("map", 0.0) for _, found, _ in rows]
         drawn = axis.barh(range(len(rows)), values, color=[c for _, _, c in rows])
         axis.bar_label(drawn, fmt="%.1f", padding=2, fontsize=8)
         axis.set_yticks(range(len(rows)), [label for label, _, _ in rows], fontsize=8)
         axis.set_title(f"{title}: {difficulty}", fontsize=9)
-        axis.set_xlim(0, max(100.0, 1.0))
+        axis.set_xlim(0, 100)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.invert_yaxis() if axis is np.atleast_1d(figure.axes)[0] else None
         axis.set_xlabel("mAP (%)", fontsize=8)
     _save(figure, path)
 
