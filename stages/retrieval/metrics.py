@@ -106,7 +106,7 @@ def as_text(table: dict[str, Any]) -> str:
     """mAP of every model as a table for a terminal."""
     lines = []
     for name, models in table.items():
-        columns = list(models["student"])
+        columns = [d for p in DIFFICULTIES.values() for d in p if d in models["student"]]
         lines.append(f"{name + ', mAP in percent':30}" + "".join(f"{c:>9}" for c in columns))
         for label, s in flat(models).items():
             cells = (f"{s[c]['map']:9.1f}" if c in s else f"{'-':>9}" for c in columns)
