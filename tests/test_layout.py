@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, run
+from project import ROOT, run
 from ruamel.yaml import YAML
 
 STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")

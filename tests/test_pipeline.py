@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import run
+from project import run
 
 
 def executed(output: str) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT, stage, write_params
+from project import ENVIRONMENT, stage, write_params
 from ruamel.yaml import YAML
 
 ARGUMENTS = ("data/prepared/train.h5", "data/targets", "models/student", "models/untrained")

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, run, stage, write_params
+from project import ROOT, run, stage, write_params
 
 
 def tool(*arguments: str, cwd: Path, check: bool = True):  # type: ignore[no-untyped-def]
