@@ -110,15 +110,6 @@ def test_failed_stage_leaves_no_data_for_git(clean: Path) -> None:
     assert {line[3:] for line in status.splitlines()} <= {"params.yaml", "dvc.lock"}
 
 
-@pytest.mark.long
-def test_queue_and_temp(clean: Path) -> None:
-    run("dvc", "exp", "run", "--queue", "-S", "fuse.strategy=mean,maxfix", cwd=clean)
-    run("dvc", "exp", "run", "--run-all", "--jobs", "1", cwd=clean)
-    run("dvc", "exp", "run", "--temp", "-S", "train.lr=0.002", cwd=clean)
-    listed = run("dvc", "exp", "list", cwd=clean).stdout
-    assert len([x for x in listed.splitlines() if x.strip() and ":" not in x]) >= 3
-
-
 def test_same_seed_same_bytes(clean: Path, tmp_path: Path) -> None:
     lock = (clean / "dvc.lock").read_text()
     run("dvc", "repro", "--force", "--no-run-cache", cwd=clean)
