@@ -55,7 +55,8 @@ class Ensemble:
         """Open `folder/<name>.h5` for each name; refuses rows of other views."""
         files = [store.Stored(folder / f"{name}.h5", "whitened") for name in names]
         for file in files:
-            if file.text("train") != views.digest:
+            rows = len(file["descriptor"])
+            if file.text("train") != views.digest or rows != len(views.view_image):
                 raise UserError(f"{file.path}: of other stored views; extract and whiten again")
         digest = store.digest_of([f.digest for f in files])
         return cls(tuple(names), tuple(f["descriptor"] for f in files), digest)
@@ -92,8 +93,8 @@ def main(
     views = TrainSet.read(train)
     ensemble = Ensemble.read(values["ensemble"], whitened, views)
     _check_sizes(p, views, ensemble, params_file)
-    for old in targets.glob("*.h5"):  # our own output folder, of an earlier run
-        old.unlink()
+    for old in (*targets.glob("epoch-*.h5"), targets / "held-out.h5", targets / "prototypes.h5"):
+        old.unlink(missing_ok=True)  # our own outputs, of an earlier run
     write_targets(targets, views, ensemble, p)
     write_prototypes(targets / "prototypes.h5", fused_whitening, views, ensemble, p)
 

@@ -7,6 +7,7 @@ from training, to choose by) and `evaluation/<set>.h5` and `.json`, and says wha
 """
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,22 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
     training = module.training(settings, images)
     _check_training(training)
     train, validation = split(training, p)
+    if not train.image_id:
+        raise UserError(
+            f"{params_file}: prepare.validation_share sets all {len(validation.image_id)} pictures "
+            "aside and leaves none to train on; lower it"
+        )
+    evaluation = {}
+    for name, dataset in sets.items():  # all of them before anything is written
+        module, settings = load(dataset, "evaluation", values["datasets"], str(params_file))
+        evaluation[name] = module.evaluation(settings, images, name)
+        _refuse_overlap(training, evaluation[name], name)
     _write_train(out / "train.h5", train, p)
     _write_validation(out, validation)
     console.say(_paragraph(p, train, validation))
     for note in train.notes:
         console.say(f"  {note}")
-    for name, dataset in sets.items():
-        module, settings = load(dataset, "evaluation", values["datasets"], str(params_file))
-        found = module.evaluation(settings, images, name)
-        _refuse_overlap(training, found, name)
+    for name, found in evaluation.items():
         write_evaluation(out / "evaluation", name, found)
         roles = {r: found.role.count(r) for r in dict.fromkeys(found.role)}
         console.say(f"{name}: {', '.join(f'{n} {r} pictures' for r, n in roles.items())}")
@@ -79,8 +87,9 @@ def write_evaluation(folder: Path, name: str, found: Evaluation) -> None:
         folder / f"{name}.h5",
         "evaluation",
         {
-            "image_id": np.array(found.image_id), "path": np.array(found.path),
-            "role": np.array(found.role), "box": np.asarray(found.box, dtype=np.float32),
+            "image_id": np.array(found.image_id, dtype=str),
+            "path": np.array(found.path, dtype=str),
+            "role": np.array(found.role, dtype=str), "box": np.asarray(found.box, dtype=np.float32),
         },
         root=found.root.as_posix(),
         pictures=picture_digest(found.root, found.path),
@@ -111,6 +120,8 @@ def _evaluation_sets(values: dict[str, Any], where: Path) -> dict[str, str]:
     table = values["evaluation"]
     if not isinstance(table, dict):
         raise UserError(f"{where}: evaluation: expected a map of set -> {{dataset: ...}}")
+    if odd := [n for n in table if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(n))]:
+        raise UserError(f"{where}: evaluation: {odd[0]!r} cannot name a file; letters, digits, _.-")
     return {
         name: params.check(entry, EvaluationEntry, f"{where}: evaluation.{name}").dataset
         for name, entry in table.items()

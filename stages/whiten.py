@@ -9,7 +9,7 @@ it to all of them. No network is loaded.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -34,7 +34,7 @@ class Params(params.Section):
     floor: float = Field(gt=0, lt=1)
     samples: int = Field(ge=2)
     pairs: int = Field(ge=1)
-    shrinkage: Literal["auto"] | float
+    shrinkage: Literal["auto"] | Annotated[float, Field(ge=0, le=1)]
     seed: int = Field(ge=0)
 
     def dim_of(self, teacher: str) -> int:
@@ -66,7 +66,7 @@ def main(
             f"{params_file}: whiten.dim is {dim} but teacher {teacher} has {own} dimensions; "
             f"set whiten.dim to at most {own} (a map teacher: dim serves different widths)"
         )
-    fitted, shrinkage = fit(descriptor, views, p, dim)
+    fitted, shrinkage = fit(descriptor, views, p, dim, features)
     console.say(
         f"{teacher}: {own} to {dim} dimensions, {100 * fitted.energy_kept:.1f} % of the energy kept"
         + (f", shrinkage {shrinkage:g}" if p.method == "learned" else "")
@@ -84,7 +84,9 @@ def main(
             writer.append("descriptor", whitening.apply(rows, fitted))
 
 
-def fit(descriptor: np.ndarray, views: TrainSet, p: Params, dim: int) -> tuple[Whitening, float]:
+def fit(
+    descriptor: np.ndarray, views: TrainSet, p: Params, dim: int, where: Path
+) -> tuple[Whitening, float]:
     """The whitening of (m, d) stored descriptors, and the shrinkage used (0 for PCA)."""
     m, d = descriptor.shape
     if p.method == "none":
@@ -102,6 +104,10 @@ def fit(descriptor: np.ndarray, views: TrainSet, p: Params, dim: int) -> tuple[W
     else:
         source = blocks(descriptor)
     total = whitening.moments(source, d)
+    spread = float(np.trace(total.covariance))
+    if not np.isfinite(spread) or spread <= 0:
+        what = "are all the same" if np.isfinite(spread) else "hold values that are no numbers"
+        raise UserError(f"{where}: its descriptors {what}; extract again, or mend the teacher")
     if p.method == "pca":
         return whitening.fit_pca(
             total.mean, total.covariance, dim=dim, exponent=p.exponent, floor=p.floor

@@ -12,6 +12,7 @@ import typer
 from .errors import UserError
 
 T = TypeVar("T")
+INTERRUPTED = 130
 # Typer carries its own copy of click; its public errors all derive from this one.
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 EXTRAS = {  # a missing module -> the extra of the package that brings it
@@ -63,6 +64,8 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
     """Run an app; returns the exit code: 0 done, 1 ours, 2 the user's mistake, 130 interrupted."""
     try:
         code = command(args=arguments, prog_name=name, standalone_mode=False)
+        if code == INTERRUPTED:  # Typer makes a code of an interrupt
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except UserError as error:
         say("\n".join(f"error: {line}" for line in str(error).splitlines()))
@@ -72,7 +75,7 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
         return 2
     except (KeyboardInterrupt, typer.Abort):
         say("interrupted; the same command goes on where it was")
-        return 130
+        return INTERRUPTED
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:

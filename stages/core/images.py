@@ -127,7 +127,8 @@ def render(image: Image.Image, view: dict[str, float], px: int) -> np.ndarray:
     w, h = image.size
     x, y = view["x"] * w, view["y"] * h
     box = whole_pixels((x, y, x + view["width"] * w, y + view["height"] * h), w, h)
-    out = image.resize((px, px), Image.Resampling.BILINEAR, box=box)
+    # Cut first: resize(box=...) would let the pixels around the box into its border.
+    out = image.crop(box).resize((px, px), Image.Resampling.BILINEAR)
     if view["flip"] >= 0.5:
         out = out.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(out)
@@ -148,7 +149,7 @@ def plain(image: Image.Image, box: tuple[float, ...] | None, px: int | None) -> 
     """
     target = plain_shape(image.width, image.height, box, px)
     region = whole_pixels(box, *image.size) if box else (0, 0, *image.size)
-    return np.asarray(image.resize(target, Image.Resampling.BILINEAR, box=region))
+    return np.asarray(image.crop(region).resize(target, Image.Resampling.BILINEAR))
 
 
 def plain_shape(

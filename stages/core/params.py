@@ -58,8 +58,11 @@ def check(values: Any, into: type[S], where: str) -> S:
     try:
         return into.model_validate(values)
     except ValidationError as error:
-        known = into.model_fields
-        raise UserError("\n".join(_line(e, where, known) for e in error.errors())) from None
+        lines: dict[str, list[str]] = {}  # of the types that one value may have, one line
+        for e in error.errors():
+            key = _key(e, values)
+            lines.setdefault(f"{where}.{key}" if key else where, []).append(_message(e, into))
+        raise UserError("\n".join(f"{k}: {' or '.join(m)}" for k, m in lines.items())) from None
 
 
 def teachers(values: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
@@ -100,13 +103,22 @@ def teacher(path: Path, name: str) -> dict[str, Any]:
     return table[name]
 
 
-def _line(error: Any, where: str, known: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{where}.{key}: unknown key{nearest(key, known)}"
+def _key(error: Any, values: Any) -> str:
+    """Dotted place of an error, without the type that pydantic tried there."""
     if error["type"] == "missing":
-        return f"{where}.{key}: missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{where}.{key}: {message}, found {error['input']!r}".replace(
-        f"{where}.: ", f"{where}: "
-    )
+        return ".".join(str(part) for part in error["loc"])
+    found = []
+    for part in error["loc"]:
+        if not isinstance(values, dict | list) or (isinstance(values, dict) and part not in values):
+            break
+        values = values[part]
+        found.append(str(part))
+    return ".".join(found)
+
+
+def _message(error: Any, into: type[BaseModel]) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"unknown key{nearest(str(error['loc'][-1]), into.model_fields)}"
+    if error["type"] == "missing":
+        return "missing"
+    return f"{error['msg'].removeprefix('Value error, ')}, found {error['input']!r}"

@@ -116,6 +116,7 @@ def create(path: Path, kind: str, **attributes: Any) -> Iterator[Writer]:
             writer = Writer(file)
             yield writer
             values = {**attributes, "format": file_format(kind), "digest": writer.digest()}
+            values["attributes_digest"] = digest_of(values)
             for key in sorted(values):
                 _set_attribute(file, key, values[key])
 
@@ -139,6 +140,7 @@ class Stored:
                 self._places = {name: _place(file, name, self.path) for name in file}
                 self.attributes = {k: _attribute(file, k, foreign) for k in file.attrs}
                 self._check_kind(kind)
+                self._check_attributes(foreign)
                 self._check_digest(file, foreign)
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; run the stage that writes it") from None
@@ -172,6 +174,15 @@ class Stored:
         found = self.attributes.get("format")
         if found != file_format(kind):
             raise UserError(f"{self.path}: a file of {file_format(kind)} is needed, not {found}")
+
+    def _check_attributes(self, foreign: bool) -> None:
+        values = {k: v for k, v in self.attributes.items() if k != "attributes_digest"}
+        stated = self.attributes.get("attributes_digest")
+        if not (foreign and stated is None) and stated != digest_of(values):
+            raise UserError(
+                f"{self.path}: its attributes are not what their digest says (altered or damaged); "
+                "write it again"
+            )
 
     def _check_digest(self, file: h5py.File, foreign: bool) -> None:
         parts = {name: _hash(_map(self.path, *place)) for name, place in self._places.items()}

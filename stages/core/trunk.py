@@ -23,11 +23,13 @@ class Trunk(nn.Module):
     def __init__(self, name: str, *, pool: str = "auto", p: float = 3.0, stage: int | None = None):
         super().__init__()
         self.net = _create(name)
-        self.p, self.stage = float(p), stage
+        self.name, self.p, self.stage = name, float(p), stage
         self.prefix = int(getattr(self.net, "num_prefix_tokens", 0))
         self.channels_last = getattr(self.net, "output_fmt", None) == "NHWC"
         self.side = _fixed_side(self.net)
         self.pool = pool if pool != "auto" else self._natural_pool()
+        if pool == "token" and (self.prefix < 1 or stage is not None):
+            raise UserError(f"{name}: no class token to pool; set pool to avg or gem")
         with torch.no_grad():
             self.dim = int(
                 self.eval()(torch.zeros(1, 3, self.side or 64, self.side or 64)).shape[1]
@@ -44,9 +46,12 @@ class Trunk(nn.Module):
 
     def _map(self, x: Tensor) -> Tensor:
         if self.stage is not None:
-            return self.net.forward_intermediates(
-                x, indices=[self.stage], intermediates_only=True, stop_early=True
-            )[0]
+            try:
+                return self.net.forward_intermediates(
+                    x, indices=[self.stage], intermediates_only=True, stop_early=True
+                )[0]
+            except (AssertionError, AttributeError) as error:  # out of range; no such levels
+                raise UserError(f"{self.name}: no stage {self.stage} ({error})") from None
         y = self.net.forward_features(x)
         return y.permute(0, 3, 1, 2) if self.channels_last and y.ndim == 4 else y
 
@@ -54,7 +59,8 @@ class Trunk(nn.Module):
         with torch.no_grad():
             self.pool = "avg"
             y = self.eval()._map(torch.zeros(1, 3, self.side or 64, self.side or 64))
-        return "gem" if y.ndim == 4 and not self.channels_last else "avg"
+        tokens = y.ndim == 3 or self.prefix or getattr(self.net, "patch_embed", None) is not None
+        return "avg" if tokens or self.channels_last else "gem"
 
 
 def _create(name: str) -> Any:

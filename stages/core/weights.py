@@ -89,7 +89,8 @@ def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ..
     own = model.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     extra = [k for k in state if k not in own and not k.startswith(unused or ("\0",))]
-    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
+    shape = {k: getattr(v, "shape", None) for k, v in state.items()}  # None: no tensor
+    wrong = [k for k in own if k in state and own[k].shape != shape[k]]
     if missing or extra or wrong:
         raise UserError(
             f"{where}: does not fit the network: missing {missing[:3]} ({len(missing)}), "

@@ -78,7 +78,8 @@ def fit_pca(
     `floor` of the largest."""
     values, vectors = _spectrum(covariance, floor)
     scale = values[:dim] ** -exponent
-    kept = float(values[:dim].sum() / values.sum())
+    held = ((covariance @ vectors) * vectors).sum(0)  # before the floor
+    kept = float(held[:dim].sum() / held.sum())
     return Whitening(mean, scale[:, None] * vectors[:, :dim].T, values[:dim], kept)
 
 

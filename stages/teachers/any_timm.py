@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -42,7 +43,9 @@ class AnyTimm(nn.Module):
 def load(settings: dict[str, Any], where: str) -> nn.Module:
     """The teacher that `settings` describe. Raises UserError where it has no weights."""
     s = params.check(settings, Settings, where)
-    trunk = Trunk(s.model, pool=s.pool, p=s.gem_p, stage=s.stage)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # random weights are the same ones in every process
+        trunk = Trunk(s.model, pool=s.pool, p=s.gem_p, stage=s.stage)
     if s.weights == "random":
         return AnyTimm(trunk)
     if s.weights == "pretrained":
