@@ -103,28 +103,33 @@ def main(
             m: problem.described(described / m / f"{name}.h5")
             for m in ("student", "untrained", *teachers)
         }
-        found, about[name] = rank_set(problem, models, projections, frame, values["ensemble"])
+        white = {t: whitened(models[t], w) for t, w in projections.items()}
+        found, about[name] = rank_set(problem, models, white, frame, values["ensemble"])
         table[name] = scored(found, problem.truth.protocol)
         lines += query_rows(problem, found)
-        draw_set(results / "plots" / name, problem, models, projections, table[name], p)
+        draw_set(results / "plots" / name, problem, models, white, table[name], p)
     store.write_text(results / "metrics.json", store.to_json(table))
     store.write_text(results / "queries.csv", "\n".join(lines) + "\n")
     store.write_text(results / "models.json", store.to_json(about))
     console.result(metrics.as_text(table))
 
 
+Pair = tuple[np.ndarray, np.ndarray]  # queries, database
+
+
+def whitened(model: Described, by: Whitening) -> Pair:
+    """A teacher's whitened descriptors of a set: queries and database, unit rows."""
+    return whitening.apply(model.query, by), whitening.apply(model.database, by)
+
+
 def rank_set(
     problem: Problem,
     models: dict[str, Described],
-    projections: dict[str, Whitening],
+    white: dict[str, Pair],
     frame: Whitening,
     ensemble: list[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(ranks by model, what each model is) of one set."""
-    white = {
-        t: (whitening.apply(models[t].query, w), whitening.apply(models[t].database, w))
-        for t, w in projections.items()
-    }
     found: dict[str, Any] = {}
     for name, m in models.items():
         found[name] = problem.ranks(m.query, m.database)
@@ -167,7 +172,7 @@ def draw_set(
     folder: Path,
     problem: Problem,
     models: dict[str, Described],
-    projections: dict[str, Whitening],
+    white: dict[str, Pair],
     scores: dict[str, Any],
     p: Params,
 ) -> None:
@@ -178,15 +183,13 @@ def draw_set(
     plots.bars(folder / "map.png", scores, problem.name)
     positive = _positive_mask(problem)
     sims = {}
-    for t, w in projections.items():
-        m = models[t]
-        q, d = m.query.astype(np.float32), m.database.astype(np.float32)
-        sims[t] = (q @ d.T, whitening.apply(m.query, w) @ whitening.apply(m.database, w).T)
+    for t, (query, database) in white.items():
+        q, d = models[t].query.astype(np.float32), models[t].database.astype(np.float32)
+        sims[t] = (q @ d.T, query @ database.T)
     plots.distributions(folder / "similarities.png", sims, positive)
     if p.sheet_queries:
         student = models["student"]
-        wanted = [q.answers for q in problem.truth.queries]
-        _, first = rank.ranks_and_top(student.query, student.database, wanted, 2 * p.sheet_results)
+        first = rank.first_rows(student.query, student.database, 2 * p.sheet_results)
         plots.sheet(folder / "queries.png", sheet_rows(problem, first, p))
 
 

@@ -162,10 +162,9 @@ def fused_embeddings(
     ensemble: Ensemble, projection: Whitening, count: int
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """(rows, their fused embeddings (b, dim) float32) in blocks over all stored views."""
-    matrix = projection.projection.astype(np.float32).T
     for start in range(0, count, BLOCK_ROWS):
         rows = slice(start, min(start + BLOCK_ROWS, count))
-        yield rows, l2n(ensemble.concatenated(rows) @ matrix)
+        yield rows, whitening.apply(ensemble.concatenated(rows), projection)
 
 
 def _sampled(ensemble: Ensemble, count: int, p: Params) -> Iterable[np.ndarray]:

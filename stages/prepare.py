@@ -55,9 +55,10 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
         module, settings = load(dataset, "evaluation", values["datasets"], str(params_file))
         evaluation[name] = module.evaluation(settings, images, name)
         _refuse_overlap(training, evaluation[name], name)
-    _write_train(out / "train.h5", train, p)
+    counts = views.expected_counts(train.group, epochs=p.epochs, most=p.views)
+    _write_train(out / "train.h5", train, counts, p)
     _write_validation(out, validation)
-    console.say(_paragraph(p, train, validation))
+    console.say(_paragraph(p, train, validation, counts))
     for note in train.notes:
         console.say(f"  {note}")
     for name, found in evaluation.items():
@@ -168,8 +169,7 @@ def _rows(t: Training, keep: np.ndarray, group: np.ndarray) -> Training:
     return Training(t.root, ids, paths, group[rows], t.notes)
 
 
-def _write_train(path: Path, t: Training, p: Params) -> None:
-    counts = views.expected_counts(t.group, epochs=p.epochs, most=p.views)
+def _write_train(path: Path, t: Training, counts: np.ndarray, p: Params) -> None:
     view_image, view = views.draw_all(p.seed, t.image_id, counts)
     store.write(
         path,
@@ -202,11 +202,10 @@ def _write_validation(out: Path, v: Training) -> None:
     )
 
 
-def _paragraph(p: Params, t: Training, v: Training) -> str:
+def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
     sizes = views.group_sizes(t.group)
     groups = len(np.unique(t.group[t.group >= 0]))
     lonely = int((t.group < 0).sum())
-    counts = views.expected_counts(t.group, epochs=p.epochs, most=p.views)
     aside = len(np.unique(v.group))
     return (
         f"{p.dataset}: {len(t.image_id)} training pictures, {groups} groups of "

@@ -10,7 +10,7 @@ weights. Evaluation sets are never looked at.
 import csv
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     from .retrieval.validation import Probe
 
 app = console.app()
-LOSSES = ("relation", "prototype", "contrastive")
+Loss = Literal["relation", "prototype", "contrastive"]
+LOSSES = get_args(Loss)
 RIDGE_VIEWS = 4000  # training views that the ridge start is fitted on
 
 
 class Params(params.Section):
     """Section `train` of params.yaml."""
 
-    loss: Literal["relation", "prototype", "contrastive"] | dict[str, float]
+    loss: Loss | dict[str, float]
     temperature: float | dict[str, float]
     head: Literal["ridge", "random"]
     epochs: int = Field(ge=0)

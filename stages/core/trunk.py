@@ -9,8 +9,6 @@ from .errors import UserError
 from .layers import gem
 from .plugins import nearest
 
-POOLS = ("auto", "gem", "avg", "token")
-
 
 class Trunk(nn.Module):
     """timm model `name` without its classifier, pooled to (B, dim).

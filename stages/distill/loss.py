@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-NAMES = ("relation", "prototype", "contrastive")
-
 
 def relation(sims: Tensor, target: Tensor, temperature: float) -> Tensor:
     """KL from the fused target to the student's similarities, over rows plus over columns.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .whitening import Array, Whitening, l2n
+from .whitening import Array, Whitening, l2n, spectrum
 
 
 def concatenate(teachers: Sequence[Array]) -> Array:
@@ -29,9 +29,7 @@ def fit_projection(blocks: Iterable[Array], dim: int) -> Whitening:
         second = rows.T @ rows if second is None else second + rows.T @ rows
         count += len(rows)
     assert second is not None
-    values, vectors = np.linalg.eigh(second / count)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
+    values, vectors = spectrum(second / count)
     energy = float(values[:dim].sum() / values.sum())
     return Whitening(np.zeros(len(values)), vectors[:, :dim].T, values[:dim], energy)
 

@@ -137,12 +137,17 @@ def write(path: Path, fitted: Whitening, **attributes: str | float) -> None:
 
 
 def _spectrum(covariance: Array, floor: float) -> tuple[Array, Array]:
-    """Eigenvalues, largest first, floored at `floor` of the largest; eigenvectors as columns.
+    """`spectrum` with the eigenvalues floored at `floor` of the largest."""
+    values, vectors = spectrum(covariance)
+    return np.maximum(values, floor * values[0]), vectors
+
+
+def spectrum(covariance: Array) -> tuple[Array, Array]:
+    """Eigenvalues, largest first, and eigenvectors as columns.
 
     The sign of each vector is fixed by its largest entry, so that equal inputs give equal files.
     """
     values, vectors = np.linalg.eigh(covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
     largest = np.abs(vectors).argmax(0)
-    vectors = vectors * np.sign(vectors[largest, np.arange(len(values))])
-    return np.maximum(values, floor * values[0]), vectors
+    return values, vectors * np.sign(vectors[largest, np.arange(len(values))])

@@ -5,7 +5,7 @@ Only the similarities of some queries at a time are held; nothing of the databas
 block.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -49,15 +49,18 @@ def ranks(
     query: Array, database: Array, wanted: Sequence[dict[str, Array]]
 ) -> list[dict[str, Array]]:
     """For each query the ranks of its `wanted` database rows, by kind of answer."""
-    return [r for r, _ in _each(query, database, wanted, lambda sims: None)]
+    out = []
+    for first, sims in similarities(query, database):
+        for row, answers in zip(sims, wanted[first : first + len(sims)], strict=True):
+            places = ranks_of(row, np.concatenate(list(answers.values())))
+            cuts = np.cumsum([len(a) for a in answers.values()])[:-1]
+            out.append(dict(zip(answers, np.split(places, cuts), strict=True)))
+    return out
 
 
-def ranks_and_top(
-    query: Array, database: Array, wanted: Sequence[dict[str, Array]], k: int
-) -> tuple[list[dict[str, Array]], Array]:
-    """`ranks`, and the (q, k) rows that come first."""
-    both = list(_each(query, database, wanted, lambda sims: top(sims, k)))
-    return [r for r, _ in both], np.array([t for _, t in both])
+def first_rows(query: Array, database: Array, k: int) -> Array:
+    """(q, k) database rows that come first for each query."""
+    return np.array([top(row, k) for _, sims in similarities(query, database) for row in sims])
 
 
 def top(sims: Array, k: int) -> Array:
@@ -68,17 +71,3 @@ def top(sims: Array, k: int) -> Array:
     bound = np.partition(sims, len(sims) - k)[len(sims) - k]
     rows = np.flatnonzero(sims >= bound)
     return rows[np.lexsort((rows, -sims[rows]))][:k]
-
-
-def _each(
-    query: Array,
-    database: Array,
-    wanted: Sequence[dict[str, Array]],
-    also: Callable[[Array], Array | None],
-) -> Iterator[tuple[dict[str, Array], Array | None]]:
-    for first, sims in similarities(query, database):
-        for row, answers in zip(sims, wanted[first : first + len(sims)], strict=True):
-            everything = np.concatenate(list(answers.values()))
-            places = ranks_of(row, everything)
-            cuts = np.cumsum([len(a) for a in answers.values()])[:-1]
-            yield dict(zip(answers, np.split(places, cuts), strict=True)), also(row)

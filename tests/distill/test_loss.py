@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages import train
 from stages.distill import loss
 from stages.distill.objective import Objective
 
@@ -143,7 +144,7 @@ def test_the_objective_is_the_weighted_sum_in_single_precision() -> None:
         objective(a.bfloat16(), b.bfloat16(), target.float(), proto.float()).dtype
         == a.float().dtype
     )
-    assert set(loss.NAMES) == set(weights)
+    assert set(train.LOSSES) == set(weights)
 
 
 def test_what_an_objective_needs() -> None:

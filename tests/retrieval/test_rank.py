@@ -38,7 +38,7 @@ def test_ranks_and_top_are_those_of_a_full_sort(
     query, database, wanted = world(seed, ties)
     monkeypatch.setattr(rank, "HELD_BYTES", 8 * len(database))  # two queries at a time
     k = seed % 7
-    found, top = rank.ranks_and_top(query, database, wanted, k)
+    found, top = rank.ranks(query, database, wanted), rank.first_rows(query, database, k)
     assert len(found) == len(query)
     blocks = [s for _, s in rank.similarities(query, database)]
     for row, sims in enumerate(np.concatenate(blocks)):
@@ -81,7 +81,8 @@ def test_signed_zeros_are_equal() -> None:
 def test_nothing_wanted_and_an_empty_database() -> None:
     assert rank.ranks_of(np.arange(3.0), np.zeros(0, np.int64)).tolist() == []
     none = {"positive": np.zeros(0, np.int64)}
-    found, top = rank.ranks_and_top(np.ones((2, 3)), np.ones((0, 3)), [none, none], 5)
+    query, database = np.ones((2, 3)), np.ones((0, 3))
+    found, top = rank.ranks(query, database, [none, none]), rank.first_rows(query, database, 5)
     assert [f["positive"].tolist() for f in found] == [[], []] and top.shape == (2, 0)
     assert rank.top(np.arange(3.0), 99).tolist() == [2, 1, 0]
 
