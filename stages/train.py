@@ -250,12 +250,12 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> Non
     from .distill import student
 
     last = loop.keep_best()
-    losses = p.loss if isinstance(p.loss, dict) else {p.loss: 1.0}
+    losses = loop.objective.weights  # those that count
     step = loop.step if loop.best is None else loop.best.step
     student.save(
         loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
         parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
-        aligned="prototype" in losses, view_px=p.view_px,
+        aligned=loop.objective.needs("prototype"), view_px=p.view_px,
     )  # fmt: skip
     if last is not None:
         with store.atomic(folder / "last.safetensors") as temporary:

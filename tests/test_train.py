@@ -57,6 +57,14 @@ def test_the_shipped_weights_are_the_best_that_were_measured(world: Path, loss: 
         assert "training did not help" in done.stderr
 
 
+def test_a_loss_of_weight_zero_does_not_align_the_student(world: Path) -> None:
+    losses = {"prototype": 0.0, "contrastive": 1.0}
+    write_params(world / "params.yaml", **{"train.loss": losses, "train.epochs": 0})
+    stage("train", *ARGUMENTS, cwd=world)
+    config = json.loads((world / "models/student/config.json").read_text())
+    assert config["aligned"] is False and config["loss"] == {"contrastive": 1.0}
+
+
 def test_zero_epochs_ship_the_start(world: Path) -> None:
     write_params(world / "params.yaml", **{"train.epochs": 0, "train.head": "ridge"})
     stage("train", *ARGUMENTS, cwd=world)
