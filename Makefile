@@ -45,6 +45,6 @@ ifneq ($(LOCKED),)
 	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 else
-	python -m pip install --quiet --disable-pip-version-check -e '.[train,demo,test]'
+	python -m pip install --quiet --disable-pip-version-check -e '.[train,demo,video,heif,export,test]'
 endif
 	@touch $@
