@@ -55,9 +55,24 @@ def main(
         raise UserError(f"{images}: no {missing[0]}.h5; run prepare again")
     todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
     todo = todo or [(own_pictures(images), out, images.name)]
+    describe_todo(model, todo, p, values, params_file, whitenings)
+    earlier = Path(model, "earlier")  # the student that this one's descriptors match
+    if sets and (earlier / "config.json").is_file():
+        todo = [(found, out / "earlier" / file.name, n) for found, file, n in todo]
+        describe_todo(str(earlier), todo, p, values, params_file, whitenings)
+
+
+Todo = list[tuple[EvaluationSet, Path, str]]
+Done = Iterator[tuple[np.ndarray, dict[str, Any]]]
+
+
+def describe_todo(
+    model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
+) -> None:
+    """Write one model's descriptor file of each set."""
     describe_all = describe_fused if model == "fused" else describe_sets
     for (found, file, _), (rows, about) in zip(
-        todo, describe_all(model, todo, p, values, params_file, whitenings), strict=True
+        todo, describe_all(model, todo, p, values, where, whitenings), strict=True
     ):
         store.write(
             file,
@@ -68,10 +83,6 @@ def main(
             scales=" ".join(f"{s:.6g}" for s in p.scales),
             set=found.digest,
         )
-
-
-Todo = list[tuple[EvaluationSet, Path, str]]
-Done = Iterator[tuple[np.ndarray, dict[str, Any]]]
 
 
 def describe_sets(
@@ -119,7 +130,7 @@ def load_model(
         from .distill import student
 
         net: Any = student.load(Path(model))
-        keys = ("image_px", "init", "aligned")
+        keys = ("image_px", "init", "aligned", "compatible")
         about = {k: net.config[k] for k in keys if k in net.config}
         about["model"] = Path(model).name
     else:

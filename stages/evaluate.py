@@ -3,8 +3,9 @@
     python -m stages.evaluate data/prepared/evaluation data/described models/whitening data/results
 
 For each evaluation set with a ground truth: the student, the untrained student, every teacher raw
-and whitened, the whitened ensemble concatenated (`fused`), and, for a student trained on
-prototypes, its queries on the ensemble's fused embeddings (`asymmetric`).
+and whitened, the whitened ensemble concatenated (`fused`); for a student trained on
+prototypes, its queries on the ensemble's fused embeddings (`asymmetric`); for one trained to be
+compatible, the `earlier` student and the new one's queries on the earlier database (`compatible`).
 """
 
 from dataclasses import dataclass
@@ -104,7 +105,10 @@ def main(
             for m in ("student", "untrained", *teachers)
         }
         white = {t: whitened(models[t], w) for t, w in projections.items()}
-        found, about[name] = rank_set(problem, models, white, frame, values["ensemble"])
+        earlier = None
+        if models["student"].attributes.get("compatible"):
+            earlier = problem.described(described / "student/earlier" / f"{name}.h5")
+        found, about[name] = rank_set(problem, models, white, frame, values["ensemble"], earlier)
         table[name] = scored(found, problem.truth.protocol)
         lines += query_rows(problem, found)
         draw_set(results / "plots" / name, problem, models, white, table[name], p)
@@ -128,6 +132,7 @@ def rank_set(
     white: dict[str, Pair],
     frame: Whitening,
     ensemble: list[str],
+    earlier: Described | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(ranks by model, what each model is) of one set."""
     found: dict[str, Any] = {}
@@ -143,6 +148,9 @@ def rank_set(
     if student.attributes.get("aligned"):
         embedded = whitening.apply(database, frame)
         found["asymmetric"] = problem.ranks(student.query, embedded)
+    if earlier is not None:
+        found["earlier"] = problem.ranks(earlier.query, earlier.database)
+        found["compatible"] = problem.ranks(student.query, earlier.database)
     about = {n: {"dim": m.query.shape[1], **m.attributes} for n, m in models.items()}
     return found, about
 

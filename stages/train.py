@@ -107,8 +107,12 @@ def main(
     plan = Targets.read(targets, views)
     prototypes = Prototypes.read(targets / "prototypes.h5", plan, views)
     student = first_student(name, p, dim=prototypes.prototype.shape[1])
+    students.forget_earlier(out_student)
+    earlier = None
     if p.compatible_with is not None:
         prototypes = earlier_prototypes(Path(p.compatible_with), student.dim, views, prototypes)
+        earlier = store.digest_of_file(Path(p.compatible_with) / "model.safetensors")
+        students.keep_earlier(Path(p.compatible_with), out_student)
     students.save(
         students.bare(student), out_untrained, card(name, "before any training"), loss="none"
     )
@@ -116,7 +120,7 @@ def main(
         ridge_start(student, views, prototypes, p)
     source = {
         "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
-        "params": p.model_dump(), "start": weights.digest_of_state(student),
+        "params": p.model_dump(), "start": weights.digest_of_state(student), "earlier": earlier,
     }  # fmt: skip
     probe = read_probe(train.parent, p)
     with runtime.parts("train", **source, probe=probe is not None) as parts:
@@ -255,7 +259,8 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> Non
     student.save(
         loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
         parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
-        aligned=loop.objective.needs("prototype"), view_px=p.view_px,
+        aligned=loop.objective.needs("prototype") and p.compatible_with is None,
+        compatible=p.compatible_with is not None, view_px=p.view_px,
     )  # fmt: skip
     if last is not None:
         with store.atomic(folder / "last.safetensors") as temporary:

@@ -33,6 +33,7 @@ TINY: dict[str, Any] = {
     },
     "prepare.views": 2, "prepare.epochs": 3, "prepare.validation_share": 0.2,
     "extract.batch": 16, "whiten.dim": 16, "fuse.batch": 4, "fuse.epochs": 2, "fuse.dim": 16,
+    "train.loss": "relation", "train.head": "random", "train.lr": 0.0005,
     "train.epochs": 3, "train.view_px": 32, "train.image_px": 40, "train.weights": "random", "train.validate_every": 2,
     "evaluate.sheet_queries": 2, "evaluate.sheet_results": 3,
 }  # fmt: skip

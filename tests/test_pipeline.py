@@ -1,8 +1,10 @@
 """DVC as people use it, for real, in one temporary checkout on the tiny world."""
 
+import csv
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +116,40 @@ def test_same_seed_same_bytes(clean: Path, tmp_path: Path) -> None:
     lock = (clean / "dvc.lock").read_text()
     run("dvc", "repro", "--force", "--no-run-cache", cwd=clean)
     assert (clean / "dvc.lock").read_text() == lock
+
+
+@pytest.mark.long
+def test_a_copy_runs_beside_the_workspace(clean: Path) -> None:
+    before = (clean / "params.yaml").read_bytes()
+    run("dvc", "exp", "run", "--temp", "-n", "aside", "-S", "fuse.strategy=mean", cwd=clean)
+    assert (clean / "params.yaml").read_bytes() == before
+    assert repro(clean) == []
+    assert scored(clean)["aside"] > 0
+
+
+@pytest.mark.long
+def test_a_queue_sweeps(clean: Path) -> None:
+    sweep = ("-n", "sweep", "-S", "train.temperature=0.07,0.09")
+    run("dvc", "exp", "run", "--queue", *sweep, cwd=clean)
+    run("dvc", "queue", "start", cwd=clean)
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        listed = run("dvc", "queue", "status", cwd=clean).stdout
+        if not re.search("Queued|Running", listed):
+            break
+        time.sleep(3)
+    run("dvc", "queue", "stop", cwd=clean)
+    assert listed.count("Success") == 2, listed
+    assert {"sweep-1", "sweep-2"} <= set(scored(clean))
+    assert repro(clean) == []
+
+
+def scored(project: Path) -> dict[str, float]:
+    """The student's mAP of every experiment that `dvc exp show` has, by name."""
+    shown = run("dvc", "exp", "show", "--csv", "--no-pager", cwd=project).stdout
+    rows = list(csv.DictReader(shown.splitlines()))
+    column = next(c for c in rows[0] if c.endswith("demo.student.medium.map"))
+    return {r["Experiment"]: float(r[column]) for r in rows if r["Experiment"]}
 
 
 def test_clone_with_cache_runs_nothing(clean: Path, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from project import ENVIRONMENT, stage, write_params
@@ -63,6 +65,35 @@ def test_a_loss_of_weight_zero_does_not_align_the_student(world: Path) -> None:
     stage("train", *ARGUMENTS, cwd=world)
     config = json.loads((world / "models/student/config.json").read_text())
     assert config["aligned"] is False and config["loss"] == {"contrastive": 1.0}
+
+
+def test_a_compatible_student_is_scored_on_the_earlier_index(world: Path) -> None:
+    shutil.copytree(world / "models/student", world / "old")
+    changes = {"train.loss": "prototype", "train.compatible_with": "old", "train.epochs": 6}
+    write_params(world / "params.yaml", **changes)
+    stage("train", *ARGUMENTS, cwd=world)
+    sets = "data/prepared/evaluation"
+    stage("describe", "models/student", sets, "data/described/student", cwd=world)
+    stage("evaluate", sets, "data/described", "models/whitening", "results", cwd=world)
+    scores = json.loads((world / "results/metrics.json").read_text())["demo"]
+    before = json.loads((world / "data/results/metrics.json").read_text())["demo"]
+    assert scores["earlier"] == before["student"]
+    assert "asymmetric" not in scores  # it left the ensemble's frame
+    mine, old = (f"data/described/student/{f}demo.h5" for f in ("", "earlier/"))
+    done = stage("tools.score", mine, old, f"{sets}/demo.json", "--json", cwd=world)
+    assert json.loads(done.stdout) == scores["compatible"]
+    # The new student's descriptors lie near the earlier one's, as chance would never have them.
+    new, was = (descriptors(world / f) for f in (mine, old))
+    cosine = new @ was.T
+    assert np.diag(cosine).mean() > cosine.mean() + 0.1
+    write_params(world / "params.yaml", **{"train.epochs": 0})
+    stage("train", *ARGUMENTS, cwd=world)
+    assert not (world / "models/student/earlier").exists()
+
+
+def descriptors(file: Path) -> np.ndarray:
+    with h5py.File(file) as f:
+        return f["descriptor"][:].astype(np.float32)
 
 
 def test_zero_epochs_ship_the_start(world: Path) -> None:

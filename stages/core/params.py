@@ -16,7 +16,14 @@ KEYS = (
     "fuse", "train", "describe", "evaluate", "compare",
 )  # fmt: skip
 S = TypeVar("S", bound=BaseModel)
-RESERVED = ("student", "untrained", "fused")  # names that the pipeline itself gives to models
+RESERVED = (
+    "student",
+    "untrained",
+    "fused",
+    "asymmetric",
+    "earlier",
+    "compatible",
+)  # names that the pipeline itself gives to models
 
 
 # The option that every stage takes, so that dvc.yaml need not name it.

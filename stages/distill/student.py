@@ -3,6 +3,7 @@
 The folder has the layout of model hubs: `model.safetensors`, `config.json`, `README.md`.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..core.errors import UserError
 from ..core.layers import Normalise, l2n
 from ..core.trunk import Trunk, statistics
 
+EARLIER = "earlier"  # in a student's folder: the student that its descriptors match
 CONFIG = {  # what config.json must say for the network to be built
     "model": str, "dim": int, "head": bool, "pool": str, "gem_p": float, "image_px": int,
     "mean": list, "std": list, "init": str,
@@ -95,6 +97,18 @@ def save(student: Student, folder: Path, card: str, **config: Any) -> None:
     config["digest"] = store.digest_of_file(folder / "model.safetensors")
     store.write_text(folder / "config.json", store.to_json(config))
     store.write_text(folder / "README.md", card)
+
+
+def keep_earlier(earlier: Path, folder: Path) -> None:
+    """Keep the student that `folder`'s was made compatible with inside it, to be scored beside."""
+    for name in ("model.safetensors", "config.json"):
+        with store.atomic(folder / EARLIER / name) as temporary:
+            shutil.copyfile(earlier / name, temporary)
+
+
+def forget_earlier(folder: Path) -> None:
+    """Remove what `keep_earlier` of another run left."""
+    shutil.rmtree(folder / EARLIER, ignore_errors=True)
 
 
 def load(folder: Path) -> Student:
