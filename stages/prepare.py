@@ -16,6 +16,7 @@ from pydantic import Field
 
 from .core import console, params, store
 from .core.errors import UserError
+from .core.plugins import nearest
 from .datasets import Evaluation, Training, load
 from .distill import views
 
@@ -51,10 +52,11 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
             "aside and leaves none to train on; lower it"
         )
     evaluation = {}
-    for name, dataset in sets.items():  # all of them before anything is written
-        module, settings = load(dataset, "evaluation", values["datasets"], str(params_file))
+    for name, entry in sets.items():  # all of them before anything is written
+        module, settings = load(entry.dataset, "evaluation", values["datasets"], str(params_file))
         evaluation[name] = module.evaluation(settings, images, name)
         _refuse_overlap(training, evaluation[name], name)
+    _refuse_questions(sets, evaluation)
     counts = views.expected_counts(train.group, epochs=p.epochs, most=p.views)
     _write_train(out / "train.h5", train, counts, p)
     _write_validation(out, validation)
@@ -117,22 +119,30 @@ def picture_digest(root: Path, paths: list[str]) -> str:
     return hasher.hexdigest()
 
 
-def _evaluation_sets(values: dict[str, Any], where: Path) -> dict[str, str]:
+def _evaluation_sets(values: dict[str, Any], where: Path) -> "dict[str, EvaluationEntry]":
     table = values["evaluation"]
     if not isinstance(table, dict):
         raise UserError(f"{where}: evaluation: expected a map of set -> {{dataset: ...}}")
     if odd := [n for n in table if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(n))]:
         raise UserError(f"{where}: evaluation: {odd[0]!r} cannot name a file; letters, digits, _.-")
-    return {
-        name: params.check(entry, EvaluationEntry, f"{where}: evaluation.{name}").dataset
+    sets = {
+        name: params.check(entry, EvaluationEntry, f"{where}: evaluation.{name}")
         for name, entry in table.items()
     }
+    for name, entry in sets.items():
+        if entry.distractors is not None and entry.distractors not in sets:
+            raise UserError(
+                f"{where}: evaluation.{name}.distractors: no set {entry.distractors!r}"
+                f"{nearest(entry.distractors, sets)}; list it under evaluation too"
+            )
+    return sets
 
 
 class EvaluationEntry(params.Section):
-    """One entry of `evaluation`: which dataset provides the set."""
+    """One entry of `evaluation`: which dataset provides the set, and what it is searched among."""
 
     dataset: str
+    distractors: str | None = None  # another set, without questions, joined to the database
 
 
 def _check_training(t: Training) -> None:
@@ -140,6 +150,18 @@ def _check_training(t: Training) -> None:
         raise UserError(f"{t.root}: no pictures to train on")
     if len(set(t.image_id)) < len(t.image_id):
         raise UserError(f"{t.root}: some image ids occur twice")
+
+
+def _refuse_questions(
+    sets: "dict[str, EvaluationEntry]", evaluation: dict[str, Evaluation]
+) -> None:
+    """Distractors must not ask: their pictures would answer other questions."""
+    for name, entry in sets.items():
+        if entry.distractors is not None and evaluation[entry.distractors].queries is not None:
+            raise UserError(
+                f"evaluation.{name}.distractors: set {entry.distractors} has questions of its own; "
+                "name a set of distractors"
+            )
 
 
 def _refuse_overlap(training: Training, found: Evaluation, name: str) -> None:

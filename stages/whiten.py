@@ -73,7 +73,8 @@ def main(
     )
     whitening.write(
         out_whitening, fitted, exponent=p.exponent, floor=p.floor, samples=p.samples,
-        method=p.method, shrinkage=float(shrinkage), features=stored.digest, teacher=teacher,
+        method=p.method, shrinkage=float(shrinkage), features=stored.digest, train=views.digest,
+        teacher=teacher,
     )  # fmt: skip
     with store.create(
         out_whitened, "whitened", teacher=teacher, features=stored.digest, train=views.digest,

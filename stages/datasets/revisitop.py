@@ -63,10 +63,6 @@ def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
     box = np.full((len(image_id), 4), np.nan, dtype=np.float32)
     if crop:
         box[: len(asked)] = [one["bbx"] for one in known["gnd"]]
-    queries = [
-        {"image_id": name, **{level: [database[i] for i in one[level]] for level in LEVELS}}
-        for name, one in zip(asked, known["gnd"], strict=True)
-    ]
     whole = "cut to their boxes" if crop else "whole pictures, not as the protocol says"
     return Evaluation(
         root=folder,
@@ -75,7 +71,7 @@ def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
         role=["query"] * len(asked) + ["database"] * len(database),
         box=box,
         protocol="revisitop",
-        queries=queries,
+        queries=questions(known),
         notes=[f"queries: {whole}"],
     )
 
@@ -141,6 +137,15 @@ def ground_truth(path: Path) -> Map:
     for name, one in zip(asked, gnd, strict=True):
         _check_query(one, len(database), f"{path}: query {name}")
     return known
+
+
+def questions(known: Map) -> list[Map]:
+    """The queries of an official ground truth with their answers by id, as ours have them."""
+    database = known["imlist"]
+    return [
+        {"image_id": name, **{level: [database[i] for i in one[level]] for level in LEVELS}}
+        for name, one in zip(known["qimlist"], known["gnd"], strict=True)
+    ]
 
 
 def _names(values: Any) -> bool:
