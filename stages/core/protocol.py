@@ -69,7 +69,7 @@ def of_descriptors(about: Map, dtype: Any) -> Map:
 
 
 def crop_of(pictures: EvaluationSet, query: np.ndarray) -> str:
-    """What is asked of the pictures in the rows `query`: all of them cut to a box, some, or none."""
+    """What the rows `query` ask: all of them cut to a box, some, or whole pictures."""
     boxed = ~np.isnan(pictures.box[query]).any(1)
     if not boxed.any():
         return "whole"
