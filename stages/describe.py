@@ -20,6 +20,7 @@ from pydantic import Field
 
 from .core import console, params, runtime, store
 from .core.errors import UserError
+from .core.protocol import crop_of
 from .core.records import EvaluationSet
 from .retrieval.scales import How, Scales, Side, check_names, how_of
 
@@ -62,8 +63,9 @@ def main(
     for (found, file, _), (rows, about) in zip(
         todo, describe_all(model, todo, p, values, params_file, whitenings), strict=True
     ):
-        root = found.root.as_posix()
-        with store.create(file, "descriptors", **about, root=root, set=found.digest) as writer:
+        whence = {"root": found.root.as_posix(), "set": found.digest}
+        whence["crop"] = crop_of(found, found.role == "query")
+        with store.create(file, "descriptors", **about, **whence) as writer:
             dim = rows[:1].shape[1]
             writer.dataset("descriptor", (len(rows), dim), np.float16)
             for start in range(0, len(rows), PART_IMAGES):
