@@ -4,11 +4,13 @@
     python -m stages.describe models/student my/pictures mine.h5
 
 MODEL is the name of a teacher, `fused` (the whitened ensemble in the student's frame) or a
-student's folder. Several scales are summed; pictures are batched by shape.
+student's folder. Several scales are summed; pictures are batched by shape. A set of distractors
+is a set like any other here: described once for each model.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,9 @@ from pydantic import Field
 
 from .core import console, params, runtime, store
 from .core.errors import UserError
+from .core.protocol import crop_of
 from .core.records import EvaluationSet
+from .retrieval.scales import How, Scales, Side, check_names, how_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +35,8 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", "
 class Params(params.Section):
     """Section `describe` of params.yaml."""
 
-    scales: list[float] = Field(min_length=1)
-    image_px: int | None
+    scales: Scales | dict[str, Scales]
+    image_px: Side | dict[str, Side]
     batch: int = Field(ge=1)
     precision: str = Field(pattern="^(float32|float16|bfloat16)$")
 
@@ -63,7 +67,7 @@ def main(
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
-Done = Iterator[tuple[np.ndarray, dict[str, Any]]]
+Done = Iterator[tuple[Any, dict[str, Any]]]  # rows: a length, and an array for a slice
 
 
 def describe_todo(
@@ -74,29 +78,59 @@ def describe_todo(
     for (found, file, _), (rows, about) in zip(
         todo, describe_all(model, todo, p, values, where, whitenings), strict=True
     ):
-        store.write(
-            file,
-            "descriptors",
-            {"descriptor": rows, "image_id": found.image_id, "path": found.path},
-            **about,
-            root=found.root.as_posix(),
-            scales=" ".join(f"{s:.6g}" for s in p.scales),
-            set=found.digest,
-        )
+        whence = {"root": found.root.as_posix(), "set": found.digest}
+        whence["crop"] = crop_of(found, found.role == "query")
+        with store.create(file, "descriptors", **about, **whence) as writer:
+            dim = rows[:1].shape[1]
+            writer.dataset("descriptor", (len(rows), dim), np.float16)
+            for start in range(0, len(rows), PART_IMAGES):
+                writer.append("descriptor", rows[start : start + PART_IMAGES])
+            writer.array("image_id", found.image_id)
+            writer.array("path", found.path)
 
 
 def describe_sets(
     model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
 ) -> Done:
     """(descriptors, what to say of them) of each set by one network."""
+    check_names((p.scales, p.image_px), (*params.teachers(values, where), *params.RESERVED), where)
+    if is_ready(model, values):
+        yield from ready_sets(model, todo, values, where)
+        return
     net, about = load_model(model, values, where)
-    about["image_px"] = p.image_px or about["image_px"]
+    how = how_of(p.scales, p.image_px, about["model"], about["image_px"], where)
+    about["image_px"] = how.px or "native"
+    about["scales"] = " ".join(f"{s:.6g}" for s in how.scales)
     for found, _, name in todo:
         with runtime.parts(
             "describe", set=found.digest, describe=p.model_dump(), root=str(found.root), **about
         ) as parts:
-            rows = describe_images(net, found, p, about["image_px"], parts, f"{model} {name}")
+            rows = describe_images(net, found, p, how, parts, f"{model} {name}")
         yield rows, about
+
+
+def is_ready(model: str, values: dict[str, Any]) -> bool:
+    """Whether MODEL is a teacher of ready descriptors, without a network."""
+    if Path(model, "config.json").is_file() or model not in values["teachers"]:
+        return False
+    from . import teachers
+
+    return not teachers.has_network(values["teachers"][model]["kind"])
+
+
+def ready_sets(model: str, todo: Todo, values: dict[str, Any], where: Path) -> Done:
+    """The ready descriptors of each set, by the ids of its pictures."""
+    from . import teachers
+
+    settings = values["teachers"][model]
+    for found, _, name in todo:
+        place = f"{where}: teachers.{model}"
+        ready = teachers.rows(settings["kind"], settings, place, found.image_id)
+        console.say(f"{model}: ready descriptors of the {len(ready)} pictures of {name}")
+        yield ready, {
+            "image_px": settings.get("image_px", 0) or "unknown", "model": model,
+            "init": "teacher", "scales": "unknown", "weights": ready.digest,
+        }  # fmt: skip
 
 
 def describe_fused(
@@ -104,20 +138,25 @@ def describe_fused(
 ) -> Done:
     """(fused embeddings, what to say of them) of each set: the ensemble in the student's frame."""
     from .distill import prototypes, whitening
+    from .retrieval.rows import Mapped, Rows
 
     params.teachers(values, where)
     frame = whitening.read(whitenings / "fused.h5")
-    white: list[list[np.ndarray]] = [[] for _ in todo]
+    white: list[list[Rows]] = [[] for _ in todo]
+    told = []
     for teacher in values["ensemble"]:
         own = whitening.read(whitenings / f"{teacher}.h5")
         described = describe_sets(teacher, todo, p, values, where, whitenings)
-        for rows, (descriptor, _) in zip(white, described, strict=True):
-            rows.append(whitening.apply(descriptor, own))
-    about = {"model": "fused", "init": "teacher", "image_px": p.image_px or 0, "aligned": True}
+        for rows, (descriptor, said) in zip(white, described, strict=True):
+            rows.append(Mapped(partial(whitening.apply, by=own), descriptor))
+            told.append(said)
+    about = {"model": "fused", "init": "teacher", "aligned": True}
+    about |= {
+        k: " and ".join(dict.fromkeys(str(t[k]) for t in told)) for k in ("image_px", "scales")
+    }
     about["weights"] = store.digest_of_file(whitenings / "fused.h5")
     for rows in white:
-        embedding = whitening.apply(prototypes.concatenate(rows), frame)
-        yield embedding.astype(np.float16), about
+        yield Mapped(lambda *r: whitening.apply(prototypes.concatenate(r), frame), *rows), about
 
 
 def load_model(
@@ -150,15 +189,16 @@ def load_model(
 
 
 def describe_images(
-    net: "nn.Module", found: EvaluationSet, p: Params, px: int, parts: runtime.Parts, label: str
+    net: "nn.Module", found: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
 ) -> np.ndarray:
-    """(n, dim) float16 unit descriptors of a set's pictures, in its order."""
+    """(n, dim) float16 unit descriptors of a set's pictures, in its order, on disk (unlinked)."""
     from .core import images
     from .retrieval.multiscale import batches_by_shape
 
     n = len(found.image_id)
+    looked = console.progress(range(n), total=n, label=f"{label}: shapes")
     shapes = [
-        images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), px) for i in range(n)
+        images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), how.px) for i in looked
     ]
     batches = batches_by_shape(shapes, p.batch)
     rows: np.ndarray | None = None
@@ -166,10 +206,11 @@ def describe_images(
         chunk = batches[first : first + PART_IMAGES // p.batch + 1]
         done = parts.load(f"{first:06d}")
         if done is None:
-            done = _describe_batches(net, found, chunk, p, px, label)
+            done = _describe_batches(net, found, chunk, p, how, label)
             parts.save(f"{first:06d}", done)
-        if rows is None:
-            rows = np.empty((n, done.shape[1]), dtype=np.float16)
+        if rows is None:  # a million rows are no guest of the memory
+            shape = (n, done.shape[1])
+            rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
         rows[np.concatenate(chunk)] = done
     if rows is None:
         raise UserError(f"{found.root}: no pictures to describe")
@@ -177,7 +218,12 @@ def describe_images(
 
 
 def _describe_batches(
-    net: "nn.Module", found: EvaluationSet, batches: list[list[int]], p: Params, px: int, label: str
+    net: "nn.Module",
+    found: EvaluationSet,
+    batches: Sequence[list[int]],
+    p: Params,
+    how: How,
+    label: str,
 ) -> np.ndarray:
     import torch
 
@@ -187,7 +233,7 @@ def _describe_batches(
     from .retrieval.multiscale import describe
 
     def load(batch: list[int]) -> np.ndarray:
-        read = (images.plain(images.read(found.file(i)), found.rectangle(i), px) for i in batch)
+        read = (images.plain(images.read(found.file(i)), found.rectangle(i), how.px) for i in batch)
         return np.stack(list(read))
 
     device, out = runtime.device(), []
@@ -195,7 +241,7 @@ def _describe_batches(
     with torch.inference_mode(), torch.autocast(device.type, precision, p.precision != "float32"):
         for pixels in console.progress(ahead(load, batches), total=len(batches), label=label):
             x = as_input(pixels, device)
-            out.append(describe(net, x, p.scales).half().cpu().numpy())
+            out.append(describe(net, x, how.scales).half().cpu().numpy())
     return np.concatenate(out)
 
 

@@ -2,27 +2,32 @@
 
     python -m stages.evaluate data/prepared/evaluation data/described models/whitening data/results
 
-For each evaluation set with a ground truth: the student, the untrained student, every teacher raw
-and whitened, the whitened ensemble concatenated (`fused`); for a student trained on
-prototypes, its queries on the ensemble's fused embeddings (`asymmetric`); for one trained to be
-compatible, the `earlier` student and the new one's queries on the earlier database (`compatible`).
+For each evaluation set with a ground truth, alone and among the distractors that it names: the
+student, the untrained student, every teacher raw and whitened, the whitened ensemble concatenated
+(`fused`); for a student trained on prototypes, its queries on the ensemble's fused embeddings
+(`asymmetric`); for one trained to be compatible, the `earlier` student, and the new one's queries
+on the earlier database (`compatible`). The database is read in blocks where it lies.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from .core import console, params, store
-from .core.errors import UserError
-from .core.records import EvaluationSet, GroundTruth
+from .core import console, params, protocol, store
 from .distill import prototypes, whitening
 from .distill.whitening import Whitening
 from .retrieval import metrics, rank
+from .retrieval.problem import Described, Problem
+from .retrieval.rows import Mapped, Rows
 
 app = console.app()
+PLOTTED_ROWS = 4096  # of the database, in the plots of similarities
+Pair = tuple[np.ndarray, Rows]  # queries, database
 
 
 class Params(params.Section):
@@ -33,50 +38,23 @@ class Params(params.Section):
 
 
 @dataclass(frozen=True)
-class Described:
-    """One model's descriptors of a set, split into queries (in the order asked) and database."""
+class Fitted:
+    """A whitening and, for the protocol, what it was fitted on."""
 
-    query: np.ndarray
-    database: np.ndarray
-    attributes: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A set's question: which rows ask, which are searched, what is right."""
-
-    name: str
-    pictures: EvaluationSet
-    query: np.ndarray  # rows of the set, by the order of the ground truth
-    database: np.ndarray  # rows of the set
-    truth: GroundTruth
+    by: Whitening
+    source: str
 
     @classmethod
-    def read(cls, folder: Path, name: str) -> "Problem":
-        """The set `name` and its ground truth."""
-        pictures = EvaluationSet.read(folder / f"{name}.h5")
-        database = np.flatnonzero(pictures.role != "query")
-        where = folder / f"{name}.json"
-        truth = GroundTruth.parse(store.read_json(where), pictures.image_id[database], str(where))
-        row = {str(image_id): i for i, image_id in enumerate(pictures.image_id)}
-        if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
-            raise UserError(f"{where}: query {missing[0]} is not in {name}.h5; run prepare again")
-        query = np.array([row[q.image_id] for q in truth.queries], dtype=np.int64)
-        return cls(name, pictures, query, database, truth)
+    def read(cls, file: Path) -> "Fitted":
+        """The whitening of a file that `whiten` or `fuse` wrote."""
+        about = store.Stored(file, "whitening").attributes
+        by = whitening.read(file)
+        kind, views = about.get("method", "uncentred pca"), str(about.get("train", "unknown"))
+        return cls(by, f"{kind} to {len(by.eigenvalue)} of training views {views[:8]}")
 
-    def described(self, file: Path) -> Described:
-        """Read `file` and split its rows; refuses descriptors of other pictures."""
-        stored = store.Stored(file, "descriptors")
-        if stored.attributes.get("set") != self.pictures.digest:
-            raise UserError(
-                f"{file}: describes other pictures than set {self.name}; describe again"
-            )
-        rows = stored["descriptor"]
-        return Described(rows[self.query], rows[self.database], stored.attributes)
-
-    def ranks(self, query: np.ndarray, database: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """Ranks of each query's answers by kind, of unit rows (q, d) against (n, d)."""
-        return rank.ranks(query, database, [q.answers for q in self.truth.queries])
+    def apply(self, rows: np.ndarray) -> np.ndarray:
+        """(b, d) rows to (b, out) float32 unit rows."""
+        return whitening.apply(rows, self.by)
 
 
 @app.command()
@@ -91,68 +69,85 @@ def main(
     p = params.section(params_file, "evaluate", Params)
     values = params.read(params_file)
     teachers = params.teachers(values, params_file)
-    projections = {t: whitening.read(whitenings / f"{t}.h5") for t in teachers}
-    frame = whitening.read(whitenings / "fused.h5")
+    names = ("student", "untrained", *teachers)
+    fitted = {t: Fitted.read(whitenings / f"{t}.h5") for t in (*teachers, "fused")}
+    open_file = cache(partial(store.Stored, kind="descriptors"))  # each is checked once
     table: dict[str, Any] = {}
     about: dict[str, Any] = {}
+    rules: dict[str, dict[str, protocol.Protocol]] = {}
     lines = ["set,model,difficulty,query,ap"]
-    for name in values["evaluation"]:
-        if not (evaluation / f"{name}.json").is_file():
-            continue  # a collection of distractors asks nothing
-        problem = Problem.read(evaluation, name)
-        models = {
-            m: problem.described(described / m / f"{name}.h5")
-            for m in ("student", "untrained", *teachers)
-        }
-        white = {t: whitened(models[t], w) for t, w in projections.items()}
-        earlier = None
+    for problem in problems(evaluation, values["evaluation"]):
+        models = {m: problem.described(described / m, open_file) for m in names}
         if models["student"].attributes.get("compatible"):
-            earlier = problem.described(described / "student/earlier" / f"{name}.h5")
-        found, about[name] = rank_set(problem, models, white, frame, values["ensemble"], earlier)
-        table[name] = scored(found, problem.truth.protocol)
+            models["earlier"] = problem.described(described / "student/earlier", open_file)
+        found, rules[problem.name] = rank_set(problem, models, fitted, values["ensemble"])
+        about[problem.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
+        table[problem.name] = scored(found, problem.truth.protocol)
         lines += query_rows(problem, found)
-        draw_set(results / "plots" / name, problem, models, white, table[name], p)
+        draw_set(results / "plots" / problem.name, problem, models, fitted, table[problem.name], p)
     store.write_text(results / "metrics.json", store.to_json(table))
     store.write_text(results / "queries.csv", "\n".join(lines) + "\n")
     store.write_text(results / "models.json", store.to_json(about))
+    store.write_text(results / "protocol.json", store.to_json(protocol.as_map(rules)))
     console.result(metrics.as_text(table))
+    for name, of_models in rules.items():
+        console.result("\n".join(protocol.lines(name, of_models)))
 
 
-Pair = tuple[np.ndarray, np.ndarray]  # queries, database
-
-
-def whitened(model: Described, by: Whitening) -> Pair:
-    """A teacher's whitened descriptors of a set: queries and database, unit rows."""
-    return whitening.apply(model.query, by), whitening.apply(model.database, by)
+def problems(folder: Path, sets: dict[str, Any]) -> Iterator[Problem]:
+    """Every set that asks, and once more among its distractors where it names a set of them."""
+    for name, entry in sets.items():
+        if not (folder / f"{name}.json").is_file():
+            continue  # a collection of distractors asks nothing
+        problem = Problem.read(folder, name)
+        yield problem
+        if distractors := entry.get("distractors"):
+            yield problem.among(folder, distractors)
 
 
 def rank_set(
-    problem: Problem,
-    models: dict[str, Described],
-    white: dict[str, Pair],
-    frame: Whitening,
-    ensemble: list[str],
-    earlier: Described | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(ranks by model, what each model is) of one set."""
+    problem: Problem, models: dict[str, Described], fitted: dict[str, Fitted], ensemble: list[str]
+) -> tuple[dict[str, Any], dict[str, protocol.Protocol]]:
+    """(ranks by model, the rules of each score by its label) of one set."""
     found: dict[str, Any] = {}
+    rules: dict[str, protocol.Protocol] = {}
+    white = {t: whitened(models[t], f) for t, f in fitted.items() if t in models}
     for name, m in models.items():
         found[name] = problem.ranks(m.query, m.database)
+        label = name
         if name in white:
             found[name] = {"raw": found[name], "whitened": problem.ranks(*white[name])}
-    query, database = (
-        prototypes.concatenate([white[t][side] for t in ensemble]) for side in (0, 1)
-    )
+            label = f"{name} raw"
+            rules[f"{name} whitened"] = problem.protocol(m, whitening=fitted[name].source)
+        rules[label] = problem.protocol(m)
+    query, database = together([white[t] for t in ensemble])
     found["fused"] = problem.ranks(query, database)
-    student = models["student"]
+    each = [rules[f"{t} whitened"] for t in ensemble]
+    merged = {k: protocol.merged(getattr(r, k) for r in each) for k in ("image_px", "whitening")}
+    rules["fused"] = problem.protocol(models[ensemble[0]], **merged)
+    student, frame = models["student"], fitted["fused"]
     if student.attributes.get("aligned"):
-        embedded = whitening.apply(database, frame)
-        found["asymmetric"] = problem.ranks(student.query, embedded)
-    if earlier is not None:
-        found["earlier"] = problem.ranks(earlier.query, earlier.database)
-        found["compatible"] = problem.ranks(student.query, earlier.database)
-    about = {n: {"dim": m.query.shape[1], **m.attributes} for n, m in models.items()}
-    return found, about
+        found["asymmetric"] = problem.ranks(student.query, Mapped(frame.apply, database))
+        px = protocol.merged([rules["student"].image_px, merged["image_px"]])
+        rules["asymmetric"] = problem.protocol(student, image_px=px, whitening=frame.source)
+    if "earlier" in models:
+        found["compatible"] = problem.ranks(student.query, models["earlier"].database)
+        rules["compatible"] = rules["student"]
+    return found, rules
+
+
+def whitened(model: Described, by: Fitted) -> Pair:
+    """A teacher's whitened descriptors of a set: queries, and the database as it is read."""
+    return by.apply(model.query), Mapped(by.apply, model.database)
+
+
+def together(teachers: list[Pair]) -> Pair:
+    """The whitened descriptors of several teachers, concatenated."""
+    queries, databases = zip(*teachers, strict=True)
+    return (
+        prototypes.concatenate(queries),
+        Mapped(lambda *rows: prototypes.concatenate(rows), *databases),
+    )
 
 
 def scored(found: dict[str, Any], protocol: str) -> dict[str, Any]:
@@ -180,7 +175,7 @@ def draw_set(
     folder: Path,
     problem: Problem,
     models: dict[str, Described],
-    white: dict[str, Pair],
+    fitted: dict[str, Fitted],
     scores: dict[str, Any],
     p: Params,
 ) -> None:
@@ -189,12 +184,13 @@ def draw_set(
 
     folder.mkdir(parents=True, exist_ok=True)
     plots.bars(folder / "map.png", scores, problem.name)
-    positive = _positive_mask(problem)
+    rows, verdicts = problem.sample(PLOTTED_ROWS)
     sims = {}
-    for t, (query, database) in white.items():
-        q, d = models[t].query.astype(np.float32), models[t].database.astype(np.float32)
-        sims[t] = (q @ d.T, query @ database.T)
-    plots.distributions(folder / "similarities.png", sims, positive)
+    for t, by in fitted.items():
+        if t in models:
+            q, d = models[t].query, models[t].database[rows]
+            sims[t] = (q.astype(np.float32) @ d.astype(np.float32).T, by.apply(q) @ by.apply(d).T)
+    plots.distributions(folder / "similarities.png", sims, verdicts)
     if p.sheet_queries:
         student = models["student"]
         first = rank.first_rows(student.query, student.database, 2 * p.sheet_results)
@@ -214,18 +210,9 @@ def sheet_rows(problem: Problem, first: np.ndarray, p: Params) -> list[list[tupl
             (problem.pictures.file(q), problem.pictures.rectangle(q), None)
         ]
         for r in shown:
-            row.append((problem.pictures.file(int(problem.database[r])), None, bool(r in good)))
+            row.append((problem.file(int(r)), None, bool(r in good)))
         rows.append(row)
     return rows
-
-
-def _positive_mask(problem: Problem) -> np.ndarray:
-    """(q, n) int8: 1 positive, 0 negative, -1 junk."""
-    mask = np.zeros((len(problem.query), len(problem.database)), dtype=np.int8)
-    for row, q in zip(mask, problem.truth.queries, strict=True):
-        for kind, rows in q.answers.items():
-            row[rows] = -1 if kind == "junk" else 1 if kind != "negative" else 0
-    return mask
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
     python -m stages.extract TEACHER data/prepared/train.h5 data/features/TEACHER.h5
 
 Each picture is decoded once for all its views. Finished parts are kept in the scratch folder, so
-that an interrupted run goes on where it was.
+that an interrupted run goes on where it was. A teacher of ready descriptors has one a picture,
+which all its views get.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -33,45 +35,76 @@ class Params(params.Section):
 def main(teacher: str, train: Path, out: Path, params_file: Path = params.OPTION) -> None:
     """Describe every stored view by TEACHER."""
     from . import teachers
-    from .core import layers, weights
 
     p = params.section(params_file, "extract", Params)
     settings = params.teacher(params_file, teacher)
     views = TrainSet.read(train)
-    net = teachers.load(settings["kind"], settings, f"{params_file}: teachers.{teacher}")
-    net = layers.ready(net, runtime.device())
+    where = f"{params_file}: teachers.{teacher}"
+    if teachers.has_network(settings["kind"]):
+        by_network(teacher, settings, views, out, p, where)
+    else:
+        ready = teachers.rows(settings["kind"], settings, where, views.image_id)
+        repeat(teacher, ready, settings, views, out)
+
+
+def by_network(
+    teacher: str, settings: dict[str, Any], views: TrainSet, out: Path, p: Params, where: str
+) -> None:
+    """Run the network on every view; rows go to the file part by part."""
+    from . import teachers
+    from .core import layers, weights
+
+    net = layers.ready(teachers.load(settings["kind"], settings, where), runtime.device())
     source = {
         "teacher": teacher, "weights": weights.digest_of_state(net), "train": views.digest,
         "settings": store.digest_of(settings), "extract": store.digest_of(p.model_dump()),
     }  # fmt: skip
+    px = settings["image_px"]
     with runtime.parts("extract", **source) as parts:
-        rows = _parts(net, views, settings["image_px"], p, parts, teacher)
-        dim = rows[0].shape[1]
-        with store.create(
-            out, "features", **source, dim=dim, image_px=settings["image_px"]
-        ) as writer:
+        done = _parts(net, views, px, p, parts, teacher)
+        first = next(done)
+        dim = first.shape[1]
+        with store.create(out, "features", **source, dim=dim, image_px=px) as writer:
             writer.dataset("descriptor", (len(views.view_image), dim), np.float16)
-            for part in rows:
-                writer.append("descriptor", part)
+            writer.append("descriptor", first)
+            for rows in done:
+                writer.append("descriptor", rows)
+
+
+def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, out: Path) -> None:
+    """Write the ready descriptor of each view's picture; crops and flips change nothing."""
+    count = len(views.view_image)
+    console.say(
+        f"{teacher}: ready descriptors of {len(ready)} whole pictures; each of the {count} stored "
+        "views gets its picture's, crops and flips have none of their own"
+    )
+    about = {
+        "teacher": teacher, "weights": ready.digest, "train": views.digest,
+        "settings": store.digest_of(settings), "dim": ready.dim,
+        "image_px": settings.get("image_px", 0),
+    }  # fmt: skip
+    with store.create(out, "features", **about) as writer:
+        writer.dataset("descriptor", (count, ready.dim), np.float16)
+        starts = range(0, count, PART_VIEWS)
+        for start in console.progress(starts, label=f"{teacher}: copying"):
+            writer.append("descriptor", ready[views.view_image[start : start + PART_VIEWS]])
 
 
 def _parts(
     net: "nn.Module", views: TrainSet, px: int, p: Params, parts: runtime.Parts, teacher: str
-) -> list[np.ndarray]:
-    """Every part's rows, those that are there taken as they are."""
+) -> Iterator[np.ndarray]:
+    """Every part's rows in turn, those that are there taken as they are."""
     ranges = ranges_of(views.spans(), PART_VIEWS)
     names = [f"{i:06d}" for i in range(len(ranges))]
     there = sum(parts.has(n) for n in names)
     if there:
         console.say(f"{teacher}: {there} of {len(ranges)} parts are there already")
-    out = []
     for i, (name, pictures) in enumerate(zip(names, ranges, strict=True), 1):
         rows = parts.load(name)
         if rows is None:
             rows = describe_views(net, views, pictures, px, p, f"{teacher} {i}/{len(ranges)}")
             parts.save(name, rows)
-        out.append(rows)
-    return out
+        yield rows
 
 
 def ranges_of(spans: np.ndarray, views: int) -> list[tuple[int, int]]:

@@ -63,13 +63,17 @@ class Ensemble:
 
     def concatenated(self, rows: Any) -> np.ndarray:
         """(b, sum d_k) float32 of view rows (a slice or indices)."""
-        return prototypes.concatenate([d[rows] for d in self.descriptors])
+        found = prototypes.concatenate([d[rows] for d in self.descriptors])
+        for d in self.descriptors:
+            store.forget(d)
+        return found
 
     def similarities(self, anchor: np.ndarray, positive: np.ndarray) -> np.ndarray:
         """(T, N, N) float32 similarities of two lists of view rows."""
         sims = np.empty((len(self.names), len(anchor), len(positive)), dtype=np.float32)
         for out, d in zip(sims, self.descriptors, strict=True):
             np.matmul(d[anchor].astype(np.float32), d[positive].astype(np.float32).T, out=out)
+            store.forget(d)
         return sims
 
 

@@ -7,6 +7,7 @@ from training, to choose by) and `evaluation/<set>.h5` and `.json`, and says wha
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic import Field
 
 from .core import console, params, store
 from .core.errors import UserError
+from .core.plugins import nearest
 from .datasets import Evaluation, Training, load
 from .distill import views
 
@@ -30,6 +32,7 @@ class Params(params.Section):
     views: int = Field(ge=1, le=1000)
     epochs: int = Field(ge=1)
     validation_share: float = Field(ge=0, le=0.5)
+    validation_pictures: int = Field(ge=2)
     labelled_share: float = Field(ge=0, le=1)
 
 
@@ -51,13 +54,14 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
             "aside and leaves none to train on; lower it"
         )
     evaluation = {}
-    for name, dataset in sets.items():  # all of them before anything is written
-        module, settings = load(dataset, "evaluation", values["datasets"], str(params_file))
+    for name, entry in sets.items():  # all of them before anything is written
+        module, settings = load(entry.dataset, "evaluation", values["datasets"], str(params_file))
         evaluation[name] = module.evaluation(settings, images, name)
         _refuse_overlap(training, evaluation[name], name)
+    _refuse_questions(sets, evaluation)
     counts = views.expected_counts(train.group, epochs=p.epochs, most=p.views)
     _write_train(out / "train.h5", train, counts, p)
-    _write_validation(out, validation)
+    _write_validation(out, measured(validation, p))
     console.say(_paragraph(p, train, validation, counts))
     for note in train.notes:
         console.say(f"  {note}")
@@ -80,6 +84,21 @@ def split(training: Training, p: Params) -> tuple[Training, Training]:
     labelled = _unit_hash(training.group, f"{p.seed}/labelled") < p.labelled_share
     group = np.where(labelled, training.group, -1).astype(np.int32)
     return _rows(training, ~held, group), _rows(training, held, training.group)
+
+
+def measured(validation: Training, p: Params) -> Training:
+    """The pictures set aside that are measured: of each group `validation_pictures`, by seed.
+
+    The others stay unseen. Every picture asks for all of its group, so that one of ten thousand
+    would cost more than all the others together.
+    """
+    order = np.array([_hash01(f"{p.seed}/measured/{i}") for i in validation.image_id])
+    rows = np.lexsort((order, validation.group))
+    group = validation.group[rows]
+    place = np.arange(len(rows)) - np.searchsorted(group, group)  # within its group
+    keep = np.zeros(len(rows), dtype=bool)
+    keep[rows[place < p.validation_pictures]] = True
+    return _rows(validation, keep, validation.group)
 
 
 def write_evaluation(folder: Path, name: str, found: Evaluation) -> None:
@@ -109,7 +128,8 @@ def picture_digest(root: Path, paths: list[str]) -> str:
     missing = []
     for path in paths:
         try:
-            hasher.update(f"{path}\0{(root / path).stat().st_size}\n".encode())
+            length = os.stat(os.path.join(root, path)).st_size
+            hasher.update(f"{path}\0{length}\n".encode())
         except FileNotFoundError:
             missing.append(path)
     if missing:
@@ -117,22 +137,30 @@ def picture_digest(root: Path, paths: list[str]) -> str:
     return hasher.hexdigest()
 
 
-def _evaluation_sets(values: dict[str, Any], where: Path) -> dict[str, str]:
+def _evaluation_sets(values: dict[str, Any], where: Path) -> "dict[str, EvaluationEntry]":
     table = values["evaluation"]
     if not isinstance(table, dict):
         raise UserError(f"{where}: evaluation: expected a map of set -> {{dataset: ...}}")
     if odd := [n for n in table if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(n))]:
         raise UserError(f"{where}: evaluation: {odd[0]!r} cannot name a file; letters, digits, _.-")
-    return {
-        name: params.check(entry, EvaluationEntry, f"{where}: evaluation.{name}").dataset
+    sets = {
+        name: params.check(entry, EvaluationEntry, f"{where}: evaluation.{name}")
         for name, entry in table.items()
     }
+    for name, entry in sets.items():
+        if entry.distractors is not None and entry.distractors not in sets:
+            raise UserError(
+                f"{where}: evaluation.{name}.distractors: no set {entry.distractors!r}"
+                f"{nearest(entry.distractors, sets)}; list it under evaluation too"
+            )
+    return sets
 
 
 class EvaluationEntry(params.Section):
-    """One entry of `evaluation`: which dataset provides the set."""
+    """One entry of `evaluation`: which dataset provides the set, and what it is searched among."""
 
     dataset: str
+    distractors: str | None = None  # another set, without questions, joined to the database
 
 
 def _check_training(t: Training) -> None:
@@ -142,9 +170,24 @@ def _check_training(t: Training) -> None:
         raise UserError(f"{t.root}: some image ids occur twice")
 
 
+def _refuse_questions(
+    sets: "dict[str, EvaluationEntry]", evaluation: dict[str, Evaluation]
+) -> None:
+    """Distractors must not ask: their pictures would answer other questions."""
+    for name, entry in sets.items():
+        if entry.distractors is not None and evaluation[entry.distractors].queries is not None:
+            raise UserError(
+                f"evaluation.{name}.distractors: set {entry.distractors} has questions of its own; "
+                "name a set of distractors"
+            )
+
+
 def _refuse_overlap(training: Training, found: Evaluation, name: str) -> None:
-    here = {training.root.resolve() / p for p in training.path}
-    both = [p for p in found.path if found.root.resolve() / p in here]
+    root, other = training.root.resolve(), found.root.resolve()
+    if root != other and root not in other.parents and other not in root.parents:
+        return  # a million names need not be looked at
+    here = {os.path.join(root, p) for p in training.path}
+    both = [p for p in found.path if os.path.join(other, p) in here]
     if both:
         raise UserError(
             f"evaluation set {name}: {len(both)} of its pictures are training pictures too, "

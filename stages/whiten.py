@@ -22,6 +22,7 @@ from .distill.whitening import Whitening
 
 app = console.app()
 BLOCK_ROWS = 8192
+SAMPLED_ROWS = 2048  # scattered rows at a time: each brings its neighbours' pages into memory
 ENOUGH = 20  # rows per dimension below which a covariance is a guess
 
 
@@ -73,7 +74,8 @@ def main(
     )
     whitening.write(
         out_whitening, fitted, exponent=p.exponent, floor=p.floor, samples=p.samples,
-        method=p.method, shrinkage=float(shrinkage), features=stored.digest, teacher=teacher,
+        method=p.method, shrinkage=float(shrinkage), features=stored.digest, train=views.digest,
+        teacher=teacher,
     )  # fmt: skip
     with store.create(
         out_whitened, "whitened", teacher=teacher, features=stored.digest, train=views.digest,
@@ -100,7 +102,8 @@ def fit(
     source: Iterator[np.ndarray]
     if p.samples < m:
         sample = np.sort(rng.choice(m, p.samples, replace=False))
-        source = (descriptor[sample[i : i + BLOCK_ROWS]] for i in range(0, p.samples, BLOCK_ROWS))
+        pieces = (sample[i : i + SAMPLED_ROWS] for i in range(0, p.samples, SAMPLED_ROWS))
+        source = store.blocks(descriptor, pieces)
     else:
         source = blocks(descriptor)
     total = whitening.moments(source, d)
@@ -133,7 +136,7 @@ def fit_learned(
 
 def blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
     """`rows` some at a time."""
-    return (rows[i : i + BLOCK_ROWS] for i in range(0, len(rows), BLOCK_ROWS))
+    return store.blocks(rows, (slice(i, i + BLOCK_ROWS) for i in range(0, len(rows), BLOCK_ROWS)))
 
 
 def _descriptors(stored: store.Stored, views: TrainSet, features: Path, train: Path) -> np.ndarray:

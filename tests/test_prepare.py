@@ -16,7 +16,7 @@ from stages.core.records import EvaluationSet, GroundTruth, TrainSet
 ROOT = Path(__file__).parents[1]
 PREPARE = {
     "dataset": "folder", "seed": 0, "views": 4, "epochs": 3, "validation_share": 0.3,
-    "labelled_share": 1.0,
+    "labelled_share": 1.0, "validation_pictures": 20,
 }  # fmt: skip
 FOLDER = {"root": "pictures", "seed": 0, "evaluation_share": 0.25, "queries": 1}
 

@@ -9,8 +9,10 @@ Attributes are written in sorted order and hold neither times nor versions: same
 
 import hashlib
 import json
+import math
+import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -185,7 +187,7 @@ class Stored:
             )
 
     def _check_digest(self, file: h5py.File, foreign: bool) -> None:
-        parts = {name: _hash(_map(self.path, *place)) for name, place in self._places.items()}
+        parts = {name: _hash(self.path, *place) for name, place in self._places.items()}
         found = _payload(file, parts)
         if foreign:
             self.attributes.setdefault("digest", found)
@@ -240,11 +242,33 @@ def _map(path: Path, offset: int | None, shape: tuple[int, ...], dtype: Any) -> 
     return np.memmap(path, dtype, "r", offset, shape)
 
 
-def _hash(array: np.ndarray) -> str:
+def blocks(array: np.ndarray, pieces: Iterable[Any]) -> Iterator[np.ndarray]:
+    """Copies of `array[piece]` for slices or row numbers; what was read is not kept in memory."""
+    for piece in pieces:
+        out = np.array(array[piece])
+        forget(array)
+        yield out
+
+
+def forget(array: np.ndarray) -> None:
+    """Let go of the pages of a memory map that were read; the next reading fetches them again."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _hash(path: Path, offset: int | None, shape: tuple[int, ...], dtype: Any) -> str:
+    """Digest of a dataset's bytes, read in blocks: through a map they would pile up in memory."""
     hasher = hashlib.blake2b(digest_size=16)
-    flat = array.reshape(-1).view(np.uint8) if array.size else np.zeros(0, np.uint8)
-    for start in range(0, len(flat), BLOCK_BYTES):
-        hasher.update(flat[start : start + BLOCK_BYTES].data)
+    left = math.prod(shape) * np.dtype(dtype).itemsize if offset is not None else 0
+    with open(path, "rb") as file:
+        file.seek(offset or 0)
+        while left:
+            block = file.read(min(left, BLOCK_BYTES))
+            if not block:
+                raise ValueError("truncated")
+            hasher.update(block)
+            left -= len(block)
     return hasher.hexdigest()
 
 

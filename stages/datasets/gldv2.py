@@ -14,8 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from . import Training
-from ._pictures import folder_at
+from ._pictures import folder_at, refuse_missing
 
+PUBLISHED = (
+    "github.com/cvdfoundation/google-landmark (s3.amazonaws.com/google-landmark: "
+    "train/images_000.tar to 499, about 1 GB each, and metadata/train_clean.csv)"
+)
+WHOLE = (81_313, 1_580_470)  # landmarks and pictures of the published list
+LOOKED_AT = 1000  # pictures that `status` looks for
 LIST = "train_clean.csv"
 COLUMNS = ["landmark_id", "images"]
 MOST_ID = 2**31 - 1  # groups are int32
@@ -61,10 +67,28 @@ def training(settings: Settings, images: Path) -> Training:
     return Training(
         root=root,
         image_id=image_id,
-        path=[f"train/{i[0]}/{i[1]}/{i[2]}/{i}.jpg" for i in image_id],
+        path=[_path(i) for i in image_id],
         group=np.repeat(np.array(landmarks, dtype=np.int32), sizes),
         notes=_notes(settings.least, small, exclude, met),
     )
+
+
+def status(settings: Settings, name: str) -> str:
+    """What is in place, in a line: the list, and some pictures of it. Raises UserError."""
+    root = folder_at(settings.root, "datasets.gldv2.root")
+    found = [(len(ids), ids) for _, ids in rows(_list(root))]
+    groups, count = len(found), sum(n for n, _ in found)
+    ids = [i for _, of_group in found for i in of_group]
+    some = ids[:: max(len(ids) // LOOKED_AT, 1)]
+    refuse_missing(root, [_path(i) for i in some], "of a sample; unpack all of the archives")
+    odd = "" if (groups, count) == WHOLE else f" (the published list has {WHOLE[0]} and {WHOLE[1]})"
+    return (
+        f"{root}: {groups} landmarks, {count} pictures listed{odd}; {len(some)} looked for, there"
+    )
+
+
+def _path(image_id: str) -> str:
+    return f"train/{image_id[0]}/{image_id[1]}/{image_id[2]}/{image_id}.jpg"
 
 
 def rows(table: Path) -> Iterator[tuple[int, list[str]]]:

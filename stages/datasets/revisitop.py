@@ -24,6 +24,12 @@ from ..core.plugins import nearest
 from . import Evaluation
 from ._pictures import folder_at, is_whole, named, refuse_missing
 
+PUBLISHED = (
+    "cmp.felk.cvut.cz/revisitop (gnd_*.pkl; the million distractors with their list), "
+    "robots.ox.ac.uk/~vgg/data (oxbuild_images-v1.tgz, paris_1-v1.tgz, paris_2-v1.tgz)"
+)
+WHOLE = {"roxford5k": (70, 4993), "rparis6k": (70, 6322)}  # queries and database, as published
+LOOKED_AT = 1000  # distractors that `status` looks for
 LEVELS = ("easy", "hard", "junk")
 Map = dict[str, Any]
 
@@ -53,6 +59,26 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     )
 
 
+def status(settings: Settings, name: str) -> str:
+    """What is in place of the set `name`, in a line; nothing is decoded. Raises UserError."""
+    folder = folder_at(settings.root, "datasets.revisitop.root") / name
+    truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
+    if truth.is_file():
+        known = ground_truth(truth)
+        names = [f"jpg/{n}.jpg" for n in known["qimlist"] + known["imlist"]]
+        refuse_missing(folder, names, f"unpack them into {folder}/jpg, without sub-folders")
+        counts = (len(known["qimlist"]), len(known["imlist"]))
+        whole = WHOLE.get(name, counts)
+        odd = "" if counts == whole else f" (the published set has {whole[0]} and {whole[1]})"
+        return f"{folder}: {counts[0]} queries, {counts[1]} pictures, all there{odd}"
+    if not listed.is_file():
+        raise UserError(f"{folder}: neither {truth.name} nor {listed.name}")
+    paths = [f"jpg/{n}" for n in _list(listed)]
+    some = paths[:: max(len(paths) // LOOKED_AT, 1)]
+    refuse_missing(folder, some, "of a sample; unpack all of the archives")
+    return f"{folder}: {len(paths)} distractors listed; {len(some)} looked for, there"
+
+
 def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
     """Queries first, then the database, as the ground truth lists them."""
     known = ground_truth(truth)
@@ -63,10 +89,6 @@ def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
     box = np.full((len(image_id), 4), np.nan, dtype=np.float32)
     if crop:
         box[: len(asked)] = [one["bbx"] for one in known["gnd"]]
-    queries = [
-        {"image_id": name, **{level: [database[i] for i in one[level]] for level in LEVELS}}
-        for name, one in zip(asked, known["gnd"], strict=True)
-    ]
     whole = "cut to their boxes" if crop else "whole pictures, not as the protocol says"
     return Evaluation(
         root=folder,
@@ -75,22 +97,14 @@ def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
         role=["query"] * len(asked) + ["database"] * len(database),
         box=box,
         protocol="revisitop",
-        queries=queries,
+        queries=questions(known),
         notes=[f"queries: {whole}"],
     )
 
 
 def _distractors(folder: Path, listed: Path) -> Evaluation:
     """The pictures of the list; those whose files end too soon are left out and counted."""
-    try:
-        text = listed.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{listed}: not text; expected the path of a picture a line") from None
-    names = [line.strip() for line in text.splitlines() if line.strip()]
-    if not names:
-        raise UserError(f"{listed}: empty; expected the path of a picture a line")
-    if len(set(names)) < len(names):
-        raise UserError(f"{listed}: {len(names) - len(set(names))} lines occur twice")
+    names = _list(listed)
     refuse_missing(folder, [f"jpg/{name}" for name in names], f"unpack them into {folder}/jpg")
     looked = progress(names, total=len(names), label=f"{folder.name}: looking at pictures")
     whole = [name for name in looked if is_whole(folder / "jpg" / name)]
@@ -109,6 +123,20 @@ def _distractors(folder: Path, listed: Path) -> Evaluation:
         queries=None,
         notes=notes,
     )
+
+
+def _list(listed: Path) -> list[str]:
+    """The lines of a list of distractors. Raises UserError where it is none."""
+    try:
+        text = listed.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{listed}: not text; expected the path of a picture a line") from None
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise UserError(f"{listed}: empty; expected the path of a picture a line")
+    if len(set(names)) < len(names):
+        raise UserError(f"{listed}: {len(names) - len(set(names))} lines occur twice")
+    return names
 
 
 class _NothingGlobal(pickle.Unpickler):
@@ -141,6 +169,15 @@ def ground_truth(path: Path) -> Map:
     for name, one in zip(asked, gnd, strict=True):
         _check_query(one, len(database), f"{path}: query {name}")
     return known
+
+
+def questions(known: Map) -> list[Map]:
+    """The queries of an official ground truth with their answers by id, as ours have them."""
+    database = known["imlist"]
+    return [
+        {"image_id": name, **{level: [database[i] for i in one[level]] for level in LEVELS}}
+        for name, one in zip(known["qimlist"], known["gnd"], strict=True)
+    ]
 
 
 def _names(values: Any) -> bool:

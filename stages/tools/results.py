@@ -4,10 +4,11 @@ whiten-mtd results
 """
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from ..core import console, store
+from ..core import console, protocol, store
 from ..retrieval import metrics
 
 app = console.app()
@@ -22,6 +23,7 @@ NEXT = """Try next (source .venv/bin/activate first):
 @app.command()
 def main(
     results: Path = typer.Option(Path("data/results"), help="What evaluate wrote."),
+    against: Path = typer.Option(None, help="An earlier run's folder of results, to compare with."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print the scores of the latest run."""
@@ -30,6 +32,11 @@ def main(
         console.result(store.to_json(table).rstrip())
         return
     console.result(metrics.as_text(table))
+    rules = protocol.read(results / "protocol.json")
+    for name, of_models in rules.items():
+        console.result("\n".join(protocol.lines(name, of_models)))
+    if against is not None:
+        compared(table, rules, against)
     about = store.read_json(results / "models.json")
     for name, models in about.items():
         student = models["student"]
@@ -38,6 +45,27 @@ def main(
             f"pictures: {', '.join(str(p) for p in pictures(results, name))}"
         )
     console.result(f"\n{NEXT}")
+
+
+def compared(
+    table: dict[str, Any], rules: dict[str, dict[str, protocol.Protocol]], against: Path
+) -> None:
+    """The change of mAP from the run in `against`; a warning where the protocols differ."""
+    earlier = store.read_json(against / "metrics.json")
+    rules_then = protocol.read(against / "protocol.json")
+    for name in table:
+        then = metrics.flat(earlier.get(name, {}))
+        for model, scores in metrics.flat(table[name]).items():
+            if model not in then:
+                continue
+            told = protocol.warning(f"{name}, {model}", rules[name][model], rules_then[name][model])
+            if told:
+                console.say(told)
+            both = [
+                (d, s["map"], then[model][d]["map"]) for d, s in scores.items() if d in then[model]
+            ]
+            cells = ", ".join(f"{d} {new:.1f} ({new - old:+.1f})" for d, new, old in both)
+            console.result(f"{name}, {model}, against {against}: {cells}")
 
 
 def pictures(results: Path, name: str) -> list[Path]:

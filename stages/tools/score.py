@@ -1,22 +1,29 @@
 """Score descriptors of any origin by any of our protocols.
 
-    whiten-mtd score QUERY.h5 DATABASE.h5 GROUND_TRUTH.json
+    whiten-mtd score QUERY.h5 DATABASE.h5 GROUND_TRUTH
 
 Both files are descriptor files (`descriptor`, `image_id`); queries are looked up in QUERY.h5,
 answers in DATABASE.h5. A new student's queries on an old one's database are scored the same way.
+GROUND_TRUTH is a .json that `prepare` wrote, or an official `gnd_<set>.pkl` of the revisited sets,
+in which nothing is executed.
 """
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import typer
 
-from ..core import console, store
+from ..core import console, protocol, store
 from ..core.errors import UserError
 from ..core.records import GroundTruth
+from ..datasets import revisitop
 from ..retrieval import metrics, rank
+from ..retrieval.rows import Joined, Picked, Rows
 
 app = console.app()
+UNSAID = "as described"  # of files that do not say how queries were cut
 
 
 @app.command()
@@ -24,31 +31,81 @@ def main(
     query: Path,
     database: Path,
     ground_truth: Path,
+    distractors: Path = typer.Option(None, help="Descriptors to search behind DATABASE."),
     per_query: Path = typer.Option(None, help="Write each query's AP to this CSV."),
+    against: Path = typer.Option(None, help="What --json printed earlier, to compare with."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Rank DATABASE for every query of GROUND_TRUTH and print the scores."""
     asked, searched = store.Stored(query, "descriptors"), store.Stored(database, "descriptors")
-    values = store.read_json(ground_truth)
-    rows = database_rows(searched, values, str(ground_truth))
-    ids = searched["image_id"][rows]
+    values = answers(ground_truth)
+    kept = database_rows(searched, values, str(ground_truth))
+    ids = searched["image_id"][kept]
     truth = GroundTruth.parse(values, ids, str(ground_truth))
     row = {str(image_id): i for i, image_id in enumerate(asked["image_id"])}
     if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
         raise UserError(f"{query}: {len(missing)} queries are not in it, the first: {missing[0]}")
-    q, d = asked["descriptor"], searched["descriptor"]
-    if q.shape[1] != d.shape[1]:
-        raise UserError(
-            f"{query} has {q.shape[1]} dimensions and {database} {d.shape[1]}: of different models"
-        )
+    parts: list[Rows] = [Picked(searched["descriptor"], kept)]
+    files = [searched]
+    if distractors is not None:
+        files.append(store.Stored(distractors, "descriptors"))
+        parts.append(files[1]["descriptor"])
+    q, rows = asked["descriptor"], Joined(parts)
+    for file in files:
+        if q.shape[1] != (width := file["descriptor"].shape[1]):
+            raise UserError(
+                f"{query} has {q.shape[1]} dimensions and {file.path} {width}: of different models"
+            )
     ranks = rank.ranks(
-        q[[row[a.image_id] for a in truth.queries]], d[rows], [a.answers for a in truth.queries]
+        q[[row[a.image_id] for a in truth.queries]], rows, [a.answers for a in truth.queries]
     )
     found = metrics.all_scores(ranks, truth.protocol)
     aps = metrics.per_query(ranks, truth.protocol)
     if per_query is not None:
         write_csv(per_query, truth, aps)
-    console.result(store.to_json(found).rstrip() if json else as_text(found, aps, len(rows)))
+    rules = rules_of(truth, ids, [asked, *files], len(rows))
+    result = {**found, "protocol": asdict(rules)}
+    console.result(store.to_json(result).rstrip() if json else as_text(found, aps, rules))
+    if against is not None:
+        compare(against, found, rules)
+
+
+def answers(path: Path) -> Any:
+    """A ground truth of ours (JSON) or an official one (a pickle), in our form."""
+    if path.suffix != ".pkl":
+        return store.read_json(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return {"protocol": "revisitop", "queries": revisitop.questions(revisitop.ground_truth(path))}
+
+
+def rules_of(
+    truth: GroundTruth, ids: np.ndarray, files: list[store.Stored], searched: int
+) -> protocol.Protocol:
+    """The protocol of this score, as far as the files say it."""
+    each = [protocol.of_descriptors(f.attributes, f["descriptor"].dtype) for f in files]
+    return protocol.Protocol(
+        rules=truth.protocol,
+        crop=str(files[0].attributes.get("crop", UNSAID)),
+        ground_truth=protocol.digest_of_truth(truth, ids),
+        database=searched,
+        distractors=searched - len(ids),
+        **{k: protocol.merged(e[k] for e in each) for k in each[0]},
+    )
+
+
+def compare(path: Path, found: dict[str, dict[str, float]], rules: protocol.Protocol) -> None:
+    """The change of mAP from an earlier score; a warning where the protocols differ."""
+    earlier = store.read_json(path)
+    if not isinstance(earlier, dict) or "protocol" not in earlier:
+        raise UserError(f"{path}: not what `score --json` prints")
+    told = protocol.warning(str(path), rules, protocol.from_map(earlier["protocol"], str(path)))
+    if told:
+        console.say(told)
+    for difficulty, scores in found.items():
+        if difficulty in earlier:
+            change = scores["map"] - earlier[difficulty]["map"]
+            console.say(f"{difficulty}: {change:+.2f} mAP against {path}")
 
 
 def database_rows(searched: store.Stored, values: object, where: str) -> np.ndarray:
@@ -71,10 +128,12 @@ def write_csv(path: Path, truth: GroundTruth, aps: dict[str, list[float]]) -> No
     store.write_text(path, "\n".join(lines) + "\n")
 
 
-def as_text(found: dict[str, dict[str, float]], aps: dict[str, list[float]], rows: int) -> str:
+def as_text(
+    found: dict[str, dict[str, float]], aps: dict[str, list[float]], rules: protocol.Protocol
+) -> str:
     """A table for people, with the 95 % interval of mAP over the queries."""
     names = list(next(iter(found.values()), {}))
-    lines = [f"{rows} pictures searched", f"{'':10}" + "".join(f"{n:>11}" for n in names)]
+    lines = [rules.text(), f"{'':10}" + "".join(f"{n:>11}" for n in names)]
     for difficulty, values in found.items():
         counted = np.array([v for v in aps[difficulty] if v == v])
         low, high = metrics.bootstrap(counted)

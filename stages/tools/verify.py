@@ -39,6 +39,9 @@ def main(
     stored_views = TrainSet.read(train)
     failed = []
     for name in teacher or params.teachers(params.read(params_file), params_file):
+        if not is_network(params_file, name):
+            console.result(f"{name}: ready descriptors, no network to run")
+            continue
         file = store.Stored(features / f"{name}.h5", "features")
         rows = sample(len(stored_views.view_image), views, seed)
         live = run_live(params_file, name, stored_views, rows)
@@ -63,6 +66,13 @@ def main(
 def sample(count: int, views: int, seed: int) -> np.ndarray:
     """Seeded rows of stored views, ascending."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:views])
+
+
+def is_network(params_file: Path, name: str) -> bool:
+    """Whether teacher `name` can be run at all."""
+    from .. import teachers
+
+    return teachers.has_network(params.teacher(params_file, name)["kind"])
 
 
 def run_live(params_file: Path, name: str, views: TrainSet, rows: np.ndarray) -> np.ndarray:

@@ -49,7 +49,10 @@ def test_score_says_what_evaluate_said(world: Path) -> None:
     truth = "data/prepared/evaluation/demo.json"
     done = tool("score", described, described, truth, "--json", "--per-query", "q.csv", cwd=world)
     metrics = json.loads((world / "data/results/metrics.json").read_text())
-    assert json.loads(done.stdout) == metrics["demo"]["student"]
+    told = json.loads(done.stdout)
+    rules = json.loads((world / "data/results/protocol.json").read_text())
+    assert told.pop("protocol") | {"distractors": 4} == rules["demo"]["student"]
+    assert told == metrics["demo"]["student"]
     assert (world / "q.csv").read_text().startswith("difficulty,query,ap\n")
 
 
@@ -64,7 +67,10 @@ def test_score_takes_descriptors_of_any_origin(world: Path) -> None:
     truth = "data/prepared/evaluation/demo.json"
     done = tool("score", "mine.h5", "mine.h5", truth, "--json", cwd=world)
     metrics = json.loads((world / "data/results/metrics.json").read_text())
-    assert json.loads(done.stdout) == metrics["demo"]["student"]
+    told = json.loads(done.stdout)
+    rules = json.loads((world / "data/results/protocol.json").read_text())
+    assert told.pop("protocol") | {"distractors": 4} == rules["demo"]["student"]
+    assert told == metrics["demo"]["student"]
 
 
 def test_results_and_describe_fused(world: Path) -> None:

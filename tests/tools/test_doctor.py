@@ -1,0 +1,97 @@
+"""Presets are whole files of parameters; weights and pictures that are not in place are named."""
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from project import ROOT
+
+from stages.core import params
+from stages.datasets import gldv2, revisitop
+from stages.tools import _places, doctor
+
+PRESETS = sorted((ROOT / "stages/presets").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.stem)
+def test_every_preset_passes_the_whole_check(preset: Path) -> None:
+    assert [what for good, what in doctor.forms(preset) if good is False] == []
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.stem)
+def test_the_check_sees_a_wrong_key_anywhere(preset: Path, tmp_path: Path) -> None:
+    text = preset.read_text("utf-8")
+    for old, new in (
+        ("  views:", "  vieuws:"), ("{dataset:", "{datasett:"), ("kind:", "kinnd:"),
+        ("image_px: ", "image_pix: "), ("  seeds:", "  seed_s:"),
+    ):  # fmt: skip
+        (tmp_path / "p.yaml").write_text(text.replace(old, new), "utf-8")
+        assert [w for good, w in doctor.forms(tmp_path / "p.yaml") if good is False], new
+
+
+def test_the_landmark_presets_are_the_papers() -> None:
+    for name, epochs, ensemble in (
+        ("gem_apgem_solar", 200, ["gem", "ap_gem", "solar"]),
+        ("delg_dolg", 3000, ["dolg", "delg"]),
+    ):
+        p = params.read(ROOT / f"stages/presets/{name}.yaml")
+        assert (p["student"], p["ensemble"]) == ("resnet18", ensemble)
+        assert (p["train"]["epochs"], p["train"]["view_px"], p["train"]["lr"]) == (
+            epochs,
+            512,
+            1e-3,
+        )
+        assert (p["fuse"]["batch"], p["fuse"]["dim"], p["whiten"]["dim"]) == (256, 512, 512)
+        assert p["fuse"]["strategy"] == "maxmin" and p["fuse"]["epochs"] == p["prepare"]["epochs"]
+        assert p["fuse"]["epochs"] < epochs  # training goes round
+        assert all(t["image_px"] == 512 and t["gem_p"] == 3 for t in p["teachers"].values())
+        assert set(p["evaluation"]) == {"roxford5k", "rparis6k"}
+
+
+def test_weights_missing_whole_and_half(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    there = tmp_path / f"net-{digest[:7]}.pth"
+    good, told = _places.weights_file("t", there, None, "example.org")
+    assert good is False and "is missing. Published: example.org" in told
+    there.write_bytes(b"weights")
+    assert _places.weights_file("t", there, None, "")[0] is True
+    assert _places.weights_file("t", there, digest, "")[0] is True
+    there.write_bytes(b"weig")
+    good, told = _places.weights_file("t", there, None, "")
+    assert good is None and "another or half a file?" in told
+    good, told = _places.weights_file("t", there, digest, "")
+    assert good is False and "half a download?" in told
+
+
+def test_pictures_in_place_missing_and_published(tmp_path: Path) -> None:
+    folder = tmp_path / "roxford5k"
+    (folder / "jpg").mkdir(parents=True)
+    one = {"bbx": [0, 0, 5, 5], "easy": [0], "hard": [], "junk": []}
+    known = {"imlist": ["a", "b"], "qimlist": ["q"], "gnd": [one]}
+    (folder / "gnd_roxford5k.pkl").write_bytes(pickle.dumps(known))
+    values = {
+        "prepare": {"dataset": "gldv2"}, "evaluation": {"roxford5k": {"dataset": "revisitop"}},
+        "datasets": {
+            "revisitop": {"root": str(tmp_path), "crop_queries": True},
+            "gldv2": {"root": str(tmp_path), "least": 2},
+        },
+    }  # fmt: skip
+    found = list(_places.datasets(values, Path("p.yaml")))
+    assert [good for good, _ in found] == [False, False]
+    assert "no train_clean.csv" in found[0][1] and gldv2.PUBLISHED in found[0][1]
+    assert "3 of 3 pictures are missing" in found[1][1] and revisitop.PUBLISHED in found[1][1]
+    for name in "abq":
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / f"jpg/{name}.jpg")
+    (tmp_path / "train_clean.csv").write_text("landmark_id,images\n7,abc0 abd0\n")
+    for name in ("a/b/c/abc0", "a/b/d/abd0"):
+        (tmp_path / f"train/{name}.jpg").parent.mkdir(parents=True)
+        (tmp_path / f"train/{name}.jpg").touch()
+    found = list(_places.datasets(values, Path("p.yaml")))
+    assert [good for good, _ in found] == [True, True]
+    assert "the published list has 81313 and 1580470" in found[0][1]
+    assert "1 queries, 2 pictures, all there (the published set has 70 and 4993)" in found[1][1]
+    (tmp_path / "train/a/b/d/abd0.jpg").unlink()
+    assert "1 of 2 pictures are missing" in next(_places.datasets(values, Path("p.yaml")))[1]
