@@ -11,7 +11,19 @@ from .core.plugins import nearest
 
 HERE = Path(__file__).parent
 STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
-TOOLS = ("results", "score", "verify", "compare", "convert", "bench", "doctor", "preset")
+TOOLS = (
+    "results",
+    "score",
+    "verify",
+    "compare",
+    "convert",
+    "bench",
+    "doctor",
+    "preset",
+    "audit",
+    "plan",
+    "report",
+)
 
 
 def usage() -> str:

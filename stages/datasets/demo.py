@@ -85,6 +85,13 @@ def training(settings: Settings, images: Path) -> Training:
     )
 
 
+def planned(settings: Settings) -> tuple[np.ndarray, int]:
+    """(group (n,) of the training pictures, evaluation pictures) of a world not drawn yet."""
+    asked = settings.evaluation_groups * (settings.evaluation_pictures + settings.queries)
+    group = np.repeat(np.arange(settings.groups, dtype=np.int32), settings.pictures)
+    return group, asked + settings.distractors
+
+
 def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """Draw queries, database and distractors into `images/evaluation/`, with the ground truth."""
     plans = [_evaluation_plan(settings, number) for number in range(settings.evaluation_groups)]

@@ -1,0 +1,177 @@
+"""From counts and a trial of the machine to a plan: disk, passes, memory, seconds by stage."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..core import runtime
+from ..distill import budget
+from ._calibrate import Trial
+
+if TYPE_CHECKING:
+    from .plan import World
+
+ROW_BYTES = 80  # of a picture's id and path in a file, about
+PICTURE_BYTES = 0.3  # of a drawn picture, for each of its pixels, where none was drawn to measure
+LINES = 2_000_000  # bytes of scores, pictures of plots and texts, about
+PHOTO_RATIO = 0.75  # short side of a picture by its long side, about
+SIMILARITIES = 1 << 28  # bytes of similarities that evaluation holds at most
+CACHE_BYTES = 2 << 30  # decoded pictures that training keeps at most
+BLOCKS = {"whiten": 8192, "fuse": 16384}  # rows that these stages hold at a time
+
+
+def plan(
+    values: dict[str, Any],
+    world: "World",
+    trial: Trial | None,
+    dims: dict[str, int],
+    sizes: dict[str, int],
+) -> dict[str, Any]:
+    """Everything `plan` prints, as plain maps. `dims`: each teacher's own; `sizes`: bytes."""
+    fuse, train = values["fuse"], values["train"]
+    out = {t: _whitened(values["whiten"], t, d) for t, d in dims.items()}
+    ensemble = [out[t] for t in values["ensemble"]]
+    steps = world.groups // fuse["batch"]
+    passes = budget.passes(
+        teachers=len(ensemble), views=world.views, batch=fuse["batch"],
+        steps=steps * train["epochs"],
+    )  # fmt: skip
+    uses = budget.uses(views=world.views, batch=fuse["batch"], steps=steps * fuse["epochs"])
+    shards = budget.shard_bytes(
+        batch=fuse["batch"], steps=steps * (fuse["epochs"] + fuse["held_out_epochs"])
+    )
+    stored = budget.feature_bytes(world.views, ensemble)
+    return {
+        "counts": {
+            "pictures": world.pictures, "groups": world.groups, "views": world.views,
+            "evaluation": world.evaluation, "epochs": train["epochs"], "steps": steps,
+            "batch": fuse["batch"], "uses": uses,
+        },
+        "passes": {"offline": passes.offline, "online": passes.online, "saved": passes.saved},
+        "break_even": budget.break_even(ensemble, fuse["batch"]),
+        "shards": shards, "whitened": stored,
+        "smaller": "shards" if shards < stored else "stored features",
+        "disk": disk(values, world, trial, dims, out, sizes, shards),
+        "memory": memory(values, world, trial, dims, ensemble),
+        "seconds": seconds(values, world, trial, dims, out, steps) if trial else {},
+    }  # fmt: skip
+
+
+def disk(
+    values: dict[str, Any],
+    world: "World",
+    trial: Trial | None,
+    dims: dict[str, int],
+    out: dict[str, int],
+    sizes: dict[str, int],
+    shards: int,
+) -> dict[str, float]:
+    """Bytes by kind of file."""
+    fuse, n = values["fuse"], world.evaluation
+    listed = world.pictures + world.aside + n
+    px = _drawn_px(values) or 0
+    one = (trial.picture_bytes if trial else 0.0) or PICTURE_BYTES * PHOTO_RATIO * px * px
+    described = [*dims.values(), fuse["dim"], max(dims.values())]
+    frame = fuse["dim"] * (sum(out[t] for t in values["ensemble"]) + 1)
+    prototypes = 2 * world.groups * fuse["dim"] + 4 * world.views
+    return {
+        "pictures drawn": listed * one if px else 0.0,
+        "prepared lists and views": listed * ROW_BYTES + 24 * world.views,
+        "features": budget.feature_bytes(world.views, [*dims.values()]),
+        "whitening": 8.0 * (sum(out[t] * (d + 1) + d for t, d in dims.items()) + frame),
+        "whitened features": budget.feature_bytes(world.views, [*out.values()]),
+        "fused targets, prototypes": shards + prototypes,
+        "student, untrained": 2.0 * sizes["student"],
+        "evaluation descriptors": sum(n * (2 * d + ROW_BYTES) for d in described),
+        "scores and pictures": LINES,
+    }
+
+
+def memory(
+    values: dict[str, Any],
+    world: "World",
+    trial: Trial | None,
+    dims: dict[str, int],
+    ensemble: list[int],
+) -> dict[str, float]:
+    """Bytes by stage, beside the interpreter and its libraries."""
+    batch, widest = values["fuse"]["batch"], max(dims.values())
+    resident = {"a network at work (measured)": trial.resident} if trial else {}
+    return {
+        **resident,
+        "extract: one teacher's rows": budget.feature_bytes(world.views, [widest]),
+        "whiten": 4 * 8 * widest**2 + 3 * 8 * BLOCKS["whiten"] * widest,
+        "fuse": 3 * 4 * BLOCKS["fuse"] * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
+        "train: decoded pictures kept": min(CACHE_BYTES, world.pictures * _decoded(values)),
+        "evaluate": SIMILARITIES + 4 * world.evaluation * widest,
+    }
+
+
+def seconds(
+    values: dict[str, Any],
+    world: "World",
+    trial: Trial,
+    dims: dict[str, int],
+    out: dict[str, int],
+    steps: int,
+) -> dict[str, float]:
+    """Seconds by stage: networks as timed, reading beside them, arithmetic, starts of programs."""
+    train, fuse, teachers = values["train"], values["fuse"], values["teachers"]
+    load = trial.load or 0.0
+    extract = sum(
+        trial.start + beside(world.views * trial.view[t], world.views * load) for t in teachers
+    )
+    one = trial.step / (3 * 2 * fuse["batch"])  # of a training view, forward alone
+    scales = sum(s * s for s in values["describe"]["scales"])
+    describe = sum(
+        trial.start + world.evaluation * trial.view[t] * PHOTO_RATIO * scales for t in teachers
+    )
+    whole = one * PHOTO_RATIO * (train["image_px"] / train["view_px"]) ** 2
+    describe += 2 * (trial.start + world.evaluation * whole * scales)
+    measured = 1 + (steps * train["epochs"] // train["validate_every"] if world.aside and
+                    train["validate_every"] else 0)  # fmt: skip
+    m, wide = world.views, sum(out[t] for t in values["ensemble"])
+    sampled = min(values["whiten"]["samples"], m)
+    whiten = sum(
+        2 * (sampled * d * d + 10 * d**3) + m * d * out[t] for t, d in dims.items()
+    )  # float64 costs twice
+    fused = steps * fuse["epochs"] * fuse["batch"] ** 2 * wide + m * wide * fuse["dim"]
+    rank = world.evaluation**2 * (sum(dims.values()) + sum(out.values()))
+    light = 0.4 * trial.start  # without torch
+    return {
+        "prepare": light + trial.draw * (world.pictures + world.aside + world.evaluation),
+        "extract": extract,
+        "whiten": light * len(dims) + whiten / trial.operations,
+        "fuse": light + fused / trial.operations,
+        "train": trial.start
+        + steps * train["epochs"] * beside(trial.step, 2 * fuse["batch"] * load)
+        + measured * world.aside * whole,
+        "describe": describe,
+        "evaluate": 2 * light + rank / trial.operations,
+    }
+
+
+def beside(network: float, loading: float) -> float:
+    """Loading processes work beside the network, and take its cores where it computes on them."""
+    workers = runtime.workers()
+    if runtime.device().type != "cpu" and workers:
+        return max(network, loading / workers)
+    cores = len(os.sched_getaffinity(0))
+    return network + loading / max(min(workers + 1, cores), 1)
+
+
+def _decoded(values: dict[str, Any]) -> float:
+    """Bytes of a decoded picture: of a drawn one, else of a photograph of 1024 x 768."""
+    return 3 * PHOTO_RATIO * (_drawn_px(values) or 1024) ** 2
+
+
+def _drawn_px(values: dict[str, Any]) -> int | None:
+    """Long side of the pictures of a dataset that draws its own (it says how large they are)."""
+    px = values["datasets"].get(values["prepare"]["dataset"], {}).get("image_px")
+    return int(px) if px else None
+
+
+def _whitened(p: dict[str, Any], teacher: str, own: int) -> int:
+    if p["method"] == "none":
+        return own
+    dim = p["dim"][teacher] if isinstance(p["dim"], dict) else p["dim"]
+    return int(min(dim, own))

@@ -1,0 +1,184 @@
+"""One finished run as its files tell it: the workspace's, or an experiment's by its DVC name."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from ..core import params, store
+from ..core.errors import UserError
+from ..core.plugins import nearest
+from ..retrieval import metrics
+from . import _speed
+
+Read = Callable[[str], bytes]  # a file of the run by its path; FileNotFoundError
+HERE = "this run"
+
+
+@dataclass(frozen=True)
+class Run:
+    """`metrics`, `models` as evaluate wrote them; `queries` (set, model, difficulty) -> query ->
+    AP in percent; `history` one map a step; `config` of the student; `params` all of them."""
+
+    name: str
+    metrics: dict[str, Any]
+    models: dict[str, Any]
+    queries: dict[tuple[str, str, str], dict[str, float]]
+    history: list[dict[str, float]]
+    config: dict[str, Any]
+    params: dict[str, Any]
+    answers: dict[str, Any]  # set -> its ground truth
+
+    @classmethod
+    def read(cls, name: str, read: Read) -> "Run":
+        """All of it through `read`. Raises UserError naming the file that is missing."""
+
+        def parsed(path: str) -> Any:
+            try:
+                return json.loads(_file(read, path, name))
+            except ValueError as error:
+                raise UserError(f"{name}: {path}: not JSON ({error})") from None
+
+        scores = parsed("data/results/metrics.json")
+        if not isinstance(scores, dict) or not scores:
+            raise UserError(f"{name}: data/results/metrics.json: no scores; evaluation is empty")
+        queries: dict[tuple[str, str, str], dict[str, float]] = {}
+        for row in _rows(read, "data/results/queries.csv", name):
+            key = (row["set"], row["model"], row["difficulty"])
+            queries.setdefault(key, {})[row["query"]] = float(row["ap"])
+        history = [
+            {k: float(v) for k, v in row.items() if v}
+            for row in _rows(read, "models/student/history.csv", name)
+        ]
+        text = _file(read, "params.yaml", name)
+        return cls(
+            name, scores, parsed("data/results/models.json"), queries, history,
+            parsed("models/student/config.json"), YAML(typ="safe").load(text),
+            {s: parsed(f"data/prepared/evaluation/{s}.json") for s in scores},
+        )  # fmt: skip
+
+    def main_difficulty(self, data: str) -> str:
+        """The difficulty that headlines use: medium where there is one."""
+        there = list(self.metrics[data]["student"])
+        if not there:
+            raise UserError(f"{self.name}: {data}: no query has a positive; nothing to report")
+        return "medium" if "medium" in there else there[0]
+
+    def difficulties(self, data: str) -> list[str]:
+        """Those that were scored, easiest first."""
+        known = [d for p in metrics.DIFFICULTIES.values() for d in p]
+        there = self.metrics[data]["student"]
+        return sorted(there, key=lambda d: known.index(d) if d in known else len(known))
+
+    def fingerprint(self, data: str) -> str:
+        """Digest of what makes scores comparable: pictures, answers, protocol, scales."""
+        student = self.models[data]["student"]
+        parts = [student.get("set"), student.get("scales"), self.answers[data]]
+        return store.digest_of(parts)[:12]
+
+    def spec(self, data: str, model: str) -> _speed.Spec | None:
+        """What `model` is asked to do in `data`; None for what is no network of its own."""
+        about = self.models[data].get(model)
+        if about is None or "scales" not in about:
+            return None
+        px, scales = int(about["image_px"]), str(about["scales"])
+        if model == "student":
+            return _speed.of_student(self.config, px, scales)
+        if model == "untrained":
+            config = {**self.config, "head": False, "dim": about["dim"]}
+            return _speed.of_student(config, px, scales)
+        return _speed.of_teacher(self.params["teachers"][model], px, scales)
+
+
+def workspace(params_file: Path) -> Run:
+    """The run in this folder; its parameters checked as far as every command checks them."""
+    params.teachers(params.read(params_file), params_file)
+    given = {"params.yaml": params_file}
+    return Run.read(HERE, lambda path: Path(given.get(path, Path(path))).read_bytes())
+
+
+def experiment(name: str) -> Run:
+    """A DVC experiment (or any git revision) by name. Raises UserError where there is none."""
+    try:
+        from dvc.api import DVCFileSystem
+        from dvc.exceptions import DvcException
+        from dvc.scm import SCMError
+    except ModuleNotFoundError:
+        raise UserError("experiments are read by dvc: pip install 'whiten-mtd[train]'") from None
+    try:
+        files = DVCFileSystem(rev=name)
+        files.exists("params.yaml")  # the revision is looked up by the first use
+    except (DvcException, SCMError) as error:
+        there = names()
+        told = f"choose from {', '.join(there)}" if there else "`dvc exp show` lists them"
+        if "resolve" not in str(error) and "Failed to" in str(error) and not there:
+            told = str(error).splitlines()[0]
+        raise UserError(f"no experiment {name!r}{nearest(name, there)}: {told}") from None
+
+    def read(path: str) -> bytes:
+        try:
+            with files.open(path, "rb") as f:
+                return f.read()
+        except (OSError, DvcException):
+            raise FileNotFoundError(path) from None
+
+    return Run.read(name, read)
+
+
+def names() -> list[str]:
+    """The experiments of this commit."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        listed = Repo().experiments.ls(all_commits=True)
+    except DvcException:
+        return []
+    return sorted({name for own in listed.values() for name, *_ in own if name})
+
+
+def differences(run: Run, base: Run) -> list[tuple[str, Any, Any]]:
+    """(dotted key, its value in `base`, in `run`) of every parameter that differs."""
+    a, b = _flat(base.params), _flat(run.params)
+    return [(k, a.get(k), b.get(k)) for k in dict.fromkeys((*a, *b)) if a.get(k) != b.get(k)]
+
+
+def gain(run: Run, base: Run, data: str, difficulty: str) -> tuple[float, float, float] | None:
+    """(mean difference of the student's AP, its 95 % interval) over the queries both have."""
+    key = (data, "student", difficulty)
+    mine, theirs = run.queries.get(key, {}), base.queries.get(key, {})
+    shared = [q for q in mine if q in theirs]
+    if not shared or run.fingerprint(data) != base.fingerprint(data):
+        return None
+    change = np.array([mine[q] - theirs[q] for q in shared])
+    return (float(change.mean()), *metrics.bootstrap(change))
+
+
+def _file(read: Read, path: str, name: str) -> str:
+    try:
+        return read(path).decode("utf-8")
+    except FileNotFoundError:
+        how = "run `dvc repro` first" if name == HERE else "run that experiment again"
+        raise UserError(f"{name}: {path} is missing; {how}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{name}: {path}: not UTF-8; run the stage that writes it again") from None
+
+
+def _rows(read: Read, path: str, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(_file(read, path, name))))
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict) or not values:
+        return {prefix: values}
+    return {
+        k: v
+        for key, value in values.items()
+        for k, v in _flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
