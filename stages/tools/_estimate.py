@@ -80,7 +80,7 @@ def disk(
         "whitening": 8.0 * (sum(out[t] * (d + 1) + d for t, d in dims.items()) + frame),
         "whitened features": budget.feature_bytes(world.views, [*out.values()]),
         "fused targets, prototypes": shards + prototypes,
-        "student, untrained": 2.0 * sizes["student"],
+        "student, untrained": 3.0 * sizes["student"],  # its best and its last weights
         "evaluation descriptors": sum(n * (2 * d + ROW_BYTES) for d in described),
         "scores and pictures": LINES,
     }

@@ -108,18 +108,22 @@ def experiment(name: str) -> Run:
     try:
         from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
-        from dvc.scm import SCMError
+        from dvc.repo import Repo
+        from dvc.scm import NoSCM, SCMError, resolve_rev
     except ModuleNotFoundError:
         raise UserError("experiments are read by dvc: pip install 'whiten-mtd[train]'") from None
     try:
+        repo = Repo()
+        if isinstance(repo.scm, NoSCM):
+            raise UserError("experiments live in a git repository, and this folder is in none")
+        resolve_rev(repo.scm, name)
         files = DVCFileSystem(rev=name)
-        files.exists("params.yaml")  # the revision is looked up by the first use
-    except (DvcException, SCMError) as error:
+    except SCMError:
         there = names()
-        told = f"choose from {', '.join(there)}" if there else "`dvc exp show` lists them"
-        if "resolve" not in str(error) and "Failed to" in str(error) and not there:
-            told = str(error).splitlines()[0]
-        raise UserError(f"no experiment {name!r}{nearest(name, there)}: {told}") from None
+        told = f": choose from {', '.join(there)}" if there else ": there are none"
+        raise UserError(f"no experiment {name!r}{nearest(name, there)}{told}") from None
+    except DvcException as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from None
 
     def read(path: str) -> bytes:
         try:

@@ -12,7 +12,7 @@ advice: near-twins deceive teachers too, so look before you train on it.
 import csv
 import io
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -236,7 +236,7 @@ def _members(group: np.ndarray) -> dict[int, np.ndarray]:
 
 def _shot(views: TrainSet, row: int) -> dict[str, Any]:
     name = str(views.path[row])
-    return {"uri": _pages.picture(views.file(row)), "name": name, "note": name}
+    return {"uri": _pages.picture(views.file(row)), "name": name, "note": PurePosixPath(name).name}
 
 
 if __name__ == "__main__":

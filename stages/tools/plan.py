@@ -201,7 +201,8 @@ def as_text(plan: dict[str, Any], world: World, values: dict[str, Any]) -> str:
         f"{n['epochs']} epochs of {n['steps']:,} batches of {n['batch']} pairs: a view is trained "
         f"on {n['uses']:.1f} times",
         "",
-        f"teacher passes   {passes['offline']:,} once; the online method needs "
+        f"teacher passes   {passes['offline']:,} once ({len(values['ensemble'])} teachers of the "
+        f"ensemble); the online method needs "
         f"{passes['online']:,} in every training",
         f"                 {saved_words(passes)}; another student, fusion or seed: none at all "
         f"instead of {passes['online']:,}",

@@ -213,7 +213,9 @@ def experiment(other: Run, base: Run) -> dict[str, Any]:
         sets.append(
             {
                 "name": data, "difficulty": difficulty,
-                "scores": other.metrics[data]["student"],
+                "scores": [
+                    (d, other.metrics[data]["student"][d]["map"]) for d in other.difficulties(data)
+                ],
                 "gain": _runs.gain(other, base, data, difficulty),
                 "comparable": other.fingerprint(data) == base.fingerprint(data),
             }

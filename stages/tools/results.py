@@ -3,13 +3,16 @@
 whiten-mtd results
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from ..core import console, protocol, store
+from ..core import console, params, protocol, store
+from ..core.errors import UserError
 from ..retrieval import metrics
+from . import _runs, report
 
 app = console.app()
 NEXT = """Try next (source .venv/bin/activate first):
@@ -17,13 +20,15 @@ NEXT = """Try next (source .venv/bin/activate first):
   dvc exp run -S fuse.strategy=mean          # another fusion: starts at fuse
   dvc exp run -S train.loss=contrastive      # no teacher at all: the honest baseline
   dvc exp show                               # all experiments side by side
-  whiten-mtd verify                          # stored descriptors against the live teachers"""
+  whiten-mtd verify                          # stored descriptors against the live teachers
+  whiten-mtd report report.html              # all of it on one page, with pictures"""
 
 
 @app.command()
 def main(
     results: Path = typer.Option(Path("data/results"), help="What evaluate wrote."),
     against: Path = typer.Option(None, help="An earlier run's folder of results, to compare with."),
+    params_file: Path = params.OPTION,
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print the scores of the latest run."""
@@ -31,12 +36,19 @@ def main(
     if json:
         console.result(store.to_json(table).rstrip())
         return
+    order = ("student", "asymmetric", "untrained")
+    table = {
+        data: {m: scores[m] for m in sorted(scores, key=lambda m: (m not in order, m == "fused"))}
+        for data, scores in table.items()
+    }
     console.result(metrics.as_text(table))
     rules = protocol.read(results / "protocol.json")
     for name, of_models in rules.items():
         console.result("\n".join(protocol.lines(name, of_models)))
     if against is not None:
         compared(table, rules, against)
+    for line in costs(results, params_file):
+        console.result(line)
     about = store.read_json(results / "models.json")
     for name, models in about.items():
         student = models["student"]
@@ -66,6 +78,26 @@ def compared(
             ]
             cells = ", ".join(f"{d} {new:.1f} ({new - old:+.1f})" for d, new, old in both)
             console.result(f"{name}, {model}, against {against}: {cells}")
+
+
+def costs(results: Path, params_file: Path) -> Iterator[str]:
+    """A line a set: mAP, megabytes and milliseconds of student and teachers, where timed here."""
+    if results != Path("data/results"):
+        return
+    try:
+        run = _runs.workspace(params_file)
+        known = report.timed([run], speed=False)
+        for data in run.metrics if known else ():
+            difficulty = run.main_difficulty(data)
+            rows = [r for r in report.table(run, data, known) if r["role"] and r["ms"]]
+            cells = (
+                f"{r['label'].removesuffix(' whitened')} {r['scores'][difficulty]['map']:.1f} mAP "
+                f"{4 * r['parameters']:.1f} MB {r['ms']:.0f} ms"
+                for r in rows
+            )
+            yield f"\n{data} {difficulty}: {'; '.join(cells)}"
+    except UserError:
+        return  # a run that is not whole has scores to print all the same
 
 
 def pictures(results: Path, name: str) -> list[Path]:
