@@ -48,7 +48,13 @@ def machine() -> Iterator[Finding]:
     yield sys.version_info >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or newer)"
     free = shutil.disk_usage(".").free / 2**30
     yield free > 2, f"{len(os.sched_getaffinity(0))} cores, {free:.0f} GiB of disk free"
-    yield None, f"{runtime.workers()} loading processes (WHITEN_MTD_WORKERS)"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    yield memory > 3, f"{memory:.0f} GiB of memory (a small run takes 2)"
+    workers = runtime.workers()
+    yield None, f"{workers} loading processes (WHITEN_MTD_WORKERS)"
+    shared = Path("/dev/shm")
+    if workers and shared.is_dir() and (left := shutil.disk_usage(shared).free / 2**20) < 512:
+        yield None, f"{left:.0f} MiB of shared memory: should loading end, WHITEN_MTD_WORKERS=0"
     if importlib.util.find_spec("torch"):
         yield None, f"device {runtime.device()} (WHITEN_MTD_DEVICE)"
 

@@ -8,6 +8,7 @@ the hours out.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..core import console, params, runtime, store
 from ..core.errors import UserError
 from ..core.records import EvaluationSet, TrainSet
 from ..distill import pairs, views
-from . import _calibrate, _estimate, doctor
+from . import _calibrate, _estimate
 from ._calibrate import Trial
 
 app = console.app()
@@ -73,9 +74,10 @@ def checked(path: Path) -> dict[str, Any]:
     """All of params.yaml, every section by its stage's own class."""
     values = params.read(path)
     params.teachers(values, path)
-    bad = [what for good, what in doctor.sections(path, values) if good is False]
-    if bad:
-        raise UserError("\n".join(bad))
+    package = __package__.rsplit(".", 1)[0]
+    for stage in ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate"):
+        into = import_module(f"{package}.{stage}").Params  # by name: a tool imports no stage
+        params.check(values[stage], into, f"{path}: {stage}")
     return values
 
 
