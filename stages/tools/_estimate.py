@@ -1,14 +1,13 @@
 """From counts and a trial of the machine to a plan: disk, passes, memory, seconds by stage."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ..core import runtime
 from ..distill import budget
 from ._calibrate import Trial
-
-if TYPE_CHECKING:
-    from .plan import World
 
 ROW_BYTES = 80  # of a picture's id and path in a file, about
 PICTURE_BYTES = 0.3  # of a drawn picture, for each of its pixels, where none was drawn to measure
@@ -19,9 +18,24 @@ CACHE_BYTES = 2 << 30  # decoded pictures that training keeps at most
 BLOCKS = {"whiten": 8192, "fuse": 16384}  # rows that these stages hold at a time
 
 
+@dataclass(frozen=True)
+class World:
+    """What there is to see: pictures, stored views, groups that can be a row of a batch, pictures
+    set aside and to evaluate on; where the numbers come from; some files to time reading on."""
+
+    pictures: int
+    views: int
+    groups: int
+    aside: int
+    evaluation: int
+    source: str
+    files: list[Path]
+    to_draw: bool = False
+
+
 def plan(
     values: dict[str, Any],
-    world: "World",
+    world: World,
     trial: Trial | None,
     dims: dict[str, int],
     sizes: dict[str, int],
@@ -58,7 +72,7 @@ def plan(
 
 def disk(
     values: dict[str, Any],
-    world: "World",
+    world: World,
     trial: Trial | None,
     dims: dict[str, int],
     out: dict[str, int],
@@ -88,7 +102,7 @@ def disk(
 
 def memory(
     values: dict[str, Any],
-    world: "World",
+    world: World,
     trial: Trial | None,
     dims: dict[str, int],
     ensemble: list[int],
@@ -108,7 +122,7 @@ def memory(
 
 def seconds(
     values: dict[str, Any],
-    world: "World",
+    world: World,
     trial: Trial,
     dims: dict[str, int],
     out: dict[str, int],

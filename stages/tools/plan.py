@@ -7,7 +7,6 @@ dataset's own settings or listing. A short calibration times this machine; `--no
 the hours out.
 """
 
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,24 +20,10 @@ from ..core.records import EvaluationSet, TrainSet
 from ..distill import pairs, views
 from . import _calibrate, _estimate
 from ._calibrate import Trial
+from ._estimate import World
 
 app = console.app()
 UNKNOWN_DIM = _calibrate.STAND_IN_DIM
-
-
-@dataclass(frozen=True)
-class World:
-    """What there is to see: pictures, stored views, groups that can be a row of a batch, pictures
-    set aside and to evaluate on; where the numbers come from; some files to time reading on."""
-
-    pictures: int
-    views: int
-    groups: int
-    aside: int
-    evaluation: int
-    source: str
-    files: list[Path]
-    to_draw: bool = False
 
 
 @app.command()
