@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import console, images, runtime
+from ..core import console, images, runtime, store
 from ..core.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,6 +70,16 @@ def teacher(settings: dict[str, Any], where: str) -> Network:
             raise
         net, stand_in = Trunk(STAND_IN).eval(), True
     return _network(layers.ready(net, runtime.device()), stand_in)
+
+
+def ready_dim(settings: dict[str, Any]) -> int | None:
+    """Dimensions of a teacher of ready descriptors, which has nothing to time; None: a network."""
+    from .. import teachers
+
+    if teachers.has_network(settings["kind"]):
+        return None
+    first = settings["descriptors"][0]
+    return int(store.Stored(Path(first), "descriptors")["descriptor"].shape[1])
 
 
 def student(name: str, dim: int, p: dict[str, Any]) -> Network:

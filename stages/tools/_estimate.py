@@ -7,10 +7,12 @@ from typing import Any
 
 from ..core import runtime
 from ..distill import budget
+from ..retrieval.scales import how_of
 from ._calibrate import Trial
 
 ROW_BYTES = 80  # of a picture's id and path in a file, about
 PICTURE_BYTES = 0.3  # of a drawn picture, for each of its pixels, where none was drawn to measure
+NATIVE_PX = 1024  # long side of pictures that are described as they are, about
 LINES = 2_000_000  # bytes of scores, pictures of plots and texts, about
 PHOTO_RATIO = 0.75  # short side of a picture by its long side, about
 SIMILARITIES = 1 << 28  # bytes of similarities that evaluation holds at most
@@ -91,6 +93,7 @@ def disk(
         "pictures drawn": listed * one if px else 0.0,
         "prepared lists and views": listed * ROW_BYTES + 24 * world.views,
         "features": budget.feature_bytes(world.views, [*dims.values()]),
+        "extract, for a while": budget.feature_bytes(world.views, [max(dims.values())]),
         "whitening": 8.0 * (sum(out[t] * (d + 1) + d for t, d in dims.items()) + frame),
         "whitened features": budget.feature_bytes(world.views, [*out.values()]),
         "fused targets, prototypes": shards + prototypes,
@@ -112,7 +115,6 @@ def memory(
     resident = {"a network at work (measured)": trial.resident} if trial else {}
     return {
         **resident,
-        "extract: one teacher's rows": budget.feature_bytes(world.views, [widest]),
         "whiten": 4 * 8 * widest**2 + 3 * 8 * BLOCKS["whiten"] * widest,
         "fuse": 3 * 4 * BLOCKS["fuse"] * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
         "train: decoded pictures kept": min(CACHE_BYTES, world.pictures * _decoded(values)),
@@ -132,15 +134,20 @@ def seconds(
     train, fuse, teachers = values["train"], values["fuse"], values["teachers"]
     load = trial.load or 0.0
     extract = sum(
-        trial.start + beside(world.views * trial.view[t], world.views * load) for t in teachers
+        trial.start + beside(world.views * trial.view[t], world.views * load)
+        for t in teachers
+        if t in trial.view
     )
     one = trial.step / (3 * 2 * fuse["batch"])  # of a training view, forward alone
-    scales = sum(s * s for s in values["describe"]["scales"])
     describe = sum(
-        trial.start + world.evaluation * trial.view[t] * PHOTO_RATIO * scales for t in teachers
+        trial.start + world.evaluation * trial.view[t] * _whole(values, t, s["image_px"])
+        for t, s in teachers.items()
+        if t in trial.view
     )
+    for ours in ("student", "untrained"):
+        size = _whole(values, ours, train["view_px"], train["image_px"])
+        describe += trial.start + world.evaluation * one * size
     whole = one * PHOTO_RATIO * (train["image_px"] / train["view_px"]) ** 2
-    describe += 2 * (trial.start + world.evaluation * whole * scales)
     measured = 1 + (steps * train["epochs"] // train["validate_every"] if world.aside and
                     train["validate_every"] else 0)  # fmt: skip
     m, wide = world.views, sum(out[t] for t in values["ensemble"])
@@ -173,9 +180,17 @@ def beside(network: float, loading: float) -> float:
     return network + loading / max(min(workers + 1, cores), 1)
 
 
+def _whole(values: dict[str, Any], model: str, view_px: int, own_px: int | None = None) -> float:
+    """What a picture at all its scales costs `model`, in views of `view_px` squared."""
+    p = values["describe"]
+    how = how_of(p["scales"], p["image_px"], model, own_px or view_px, Path("params.yaml"))
+    px = how.px or NATIVE_PX
+    return PHOTO_RATIO * (px / view_px) ** 2 * sum(s * s for s in how.scales)
+
+
 def _decoded(values: dict[str, Any]) -> float:
     """Bytes of a decoded picture: of a drawn one, else of a photograph of 1024 x 768."""
-    return 3 * PHOTO_RATIO * (_drawn_px(values) or 1024) ** 2
+    return 3 * PHOTO_RATIO * (_drawn_px(values) or NATIVE_PX) ** 2
 
 
 def _drawn_px(values: dict[str, Any]) -> int | None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from ..core import store
 from ..core.errors import UserError
-from ..core.records import EvaluationSet, GroundTruth, Targets, TrainSet
+from ..core.records import Targets, TrainSet
 from ..distill import winners
 from ..retrieval import rank
+from ..retrieval.problem import Described, Problem
 from . import _pages
 from ._runs import Run
 
@@ -88,22 +90,23 @@ def _similarities(rows: list[np.ndarray], anchor: np.ndarray, positive: np.ndarr
 
 def queries(run: Run, data: str, difficulty: str) -> dict[str, Any]:
     """The student's best and worst queries with pictures; `missing` says why there are none."""
+    name, _, distractors = data.partition("+")
     try:
-        pictures = EvaluationSet.read(PREPARED / "evaluation" / f"{data}.h5")
-        described = store.Stored(Path(f"data/described/student/{data}.h5"), "descriptors")
-        if described.attributes.get("set") != pictures.digest:
-            raise UserError(f"{described.path}: describes other pictures; run dvc repro")
-        database = np.flatnonzero(pictures.role != "query")
-        truth = GroundTruth.parse(run.answers[data], pictures.image_id[database], data)
+        problem = Problem.read(PREPARED / "evaluation", name)
+        if distractors:
+            problem = problem.among(PREPARED / "evaluation", distractors)
+        open_file = partial(store.Stored, kind="descriptors")
+        described = problem.described(Path("data/described/student"), open_file)
     except UserError as error:
         return {"missing": str(error).splitlines()[0]}
     aps = run.queries.get((data, "student", difficulty), {})
-    asked = [i for i, q in enumerate(truth.queries) if q.image_id in aps]
-    order = sorted(asked, key=lambda i: (aps[truth.queries[i].image_id], i))
+    ids = [q.image_id for q in problem.truth.queries]
+    asked = [i for i, image_id in enumerate(ids) if image_id in aps]
+    order = sorted(asked, key=lambda i: (aps[ids[i]], i))
     worst = order[: min(WORST, (len(order) + 1) // 2)]
     best = order[::-1][: min(BEST, len(order) - len(worst))]
-    sheet = _sheet(run, data, difficulty, pictures, database, truth, described["descriptor"])
-    found = [aps[truth.queries[i].image_id] for i in asked]
+    sheet = _sheet(run, data, difficulty, problem, described)
+    found = [aps[ids[i]] for i in asked]
     return {
         "missing": "", "best": [sheet(i) for i in best], "worst": [sheet(i) for i in worst],
         "count": len(asked), "histogram": _histogram(found),
@@ -111,47 +114,38 @@ def queries(run: Run, data: str, difficulty: str) -> dict[str, Any]:
 
 
 def _sheet(
-    run: Run,
-    data: str,
-    difficulty: str,
-    pictures: EvaluationSet,
-    database: np.ndarray,
-    truth: GroundTruth,
-    descriptor: np.ndarray,
+    run: Run, data: str, difficulty: str, problem: Problem, described: Described
 ) -> Callable[[int], dict[str, Any]]:
     """A function: query number -> its AP by model, itself and its first results as pictures."""
-    row = {str(image_id): i for i, image_id in enumerate(pictures.image_id)}
-    searched = descriptor[database]
 
     def of(number: int) -> dict[str, Any]:
-        query = truth.queries[number]
-        own = row[query.image_id]
+        query = problem.truth.queries[number]
+        own = int(problem.query[number])
         junk = query.answers.get("junk", np.zeros(0, np.int64))
         good = {
             int(r) for k, v in query.answers.items() if k not in ("junk", "negative") for r in v
         }
-        first = rank.first_rows(descriptor[own : own + 1], searched, RESULTS + len(junk))[0]
+        asked, most = described.query[number : number + 1], RESULTS + len(junk)
+        first = rank.first_rows(asked, described.database, most)[0]
         shown = [int(r) for r in first if r not in junk][:RESULTS]
         scores = {
             label: run.queries[key][query.image_id]
             for label in ("student", "untrained", "fused")
             if query.image_id in run.queries.get(key := (data, label, difficulty), {})
         }
-        shots = [_shot(pictures, int(database[r]), "good" if r in good else "bad") for r in shown]
+        box = problem.pictures.rectangle(own)
         return {
-            "name": query.image_id, "scores": scores, "results": shots, "positives": len(good),
-            "query": _shot(pictures, own, "asked", pictures.rectangle(own)),
+            "name": query.image_id, "scores": scores, "positives": len(good),
+            "query": _shot(problem.pictures.file(own), "asked", box),
+            "results": [_shot(problem.file(r), "good" if r in good else "bad") for r in shown],
         }  # fmt: skip
 
     return of
 
 
-def _shot(
-    pictures: EvaluationSet, row: int, kind: str, box: tuple[float, ...] | None = None
-) -> dict[str, Any]:
-    name = str(pictures.path[row])
-    uri = _pages.picture(pictures.file(row), box)
-    return {"uri": uri, "name": name, "note": "", "kind": kind}
+def _shot(file: Path, kind: str, box: tuple[float, ...] | None = None) -> dict[str, Any]:
+    name = f"{file.parent.name}/{file.name}"
+    return {"uri": _pages.picture(file, box), "name": name, "note": "", "kind": kind}
 
 
 def _histogram(aps: list[float]) -> list[dict[str, Any]]:

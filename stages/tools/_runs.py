@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from ..core import params, store
+from ..core import params, protocol
 from ..core.errors import UserError
 from ..core.plugins import nearest
+from ..core.protocol import UNKNOWN
 from ..retrieval import metrics
 from . import _speed
 
@@ -33,7 +34,7 @@ class Run:
     history: list[dict[str, float]]
     config: dict[str, Any]
     params: dict[str, Any]
-    answers: dict[str, Any]  # set -> its ground truth
+    rules: dict[str, dict[str, protocol.Protocol]]  # set -> model -> what its score was made by
 
     @classmethod
     def read(cls, name: str, read: Read) -> "Run":
@@ -60,7 +61,10 @@ class Run:
         return cls(
             name, scores, parsed("data/results/models.json"), queries, history,
             parsed("models/student/config.json"), YAML(typ="safe").load(text),
-            {s: parsed(f"data/prepared/evaluation/{s}.json") for s in scores},
+            {
+                s: {m: protocol.from_map(p, f"{name}: {s}, {m}") for m, p in of.items()}
+                for s, of in parsed("data/results/protocol.json").items()
+            },
         )  # fmt: skip
 
     def main_difficulty(self, data: str) -> str:
@@ -77,21 +81,23 @@ class Run:
         return sorted(there, key=lambda d: known.index(d) if d in known else len(known))
 
     def fingerprint(self, data: str) -> str:
-        """Digest of what makes scores comparable: pictures, answers, protocol, scales."""
-        student = self.models[data]["student"]
-        parts = [student.get("set"), student.get("scales"), self.answers[data]]
-        return store.digest_of(parts)[:12]
+        """Digest of the rules that the student's scores were made by; equal ones compare."""
+        return self.rules[data]["student"].digest
 
     def spec(self, data: str, model: str) -> _speed.Spec | None:
         """What `model` is asked to do in `data`; None for what is no network of its own."""
-        about = self.models[data].get(model)
-        if about is None or "scales" not in about:
-            return None
-        px, scales = int(about["image_px"]), str(about["scales"])
+        about = self.models[data].get(model, {})
+        px, scales = str(about.get("image_px")), str(about.get("scales", UNKNOWN))
+        own = ("student", "untrained", *self.params["teachers"])
+        if not px.isdecimal() or scales == UNKNOWN or model not in own:
+            return None  # ready descriptors, pictures as they are, an earlier student
+        return self._spec(model, int(px), scales, int(about["dim"]))
+
+    def _spec(self, model: str, px: int, scales: str, dim: int) -> _speed.Spec:
         if model == "student":
             return _speed.of_student(self.config, px, scales)
         if model == "untrained":
-            config = {**self.config, "head": False, "dim": about["dim"]}
+            config = {**self.config, "head": False, "dim": dim}
             return _speed.of_student(config, px, scales)
         return _speed.of_teacher(self.params["teachers"][model], px, scales)
 

@@ -7,7 +7,6 @@ dataset's own settings or listing. A short calibration times this machine; `--no
 the hours out.
 """
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..core import console, params, runtime, store
 from ..core.errors import UserError
 from ..core.records import EvaluationSet, TrainSet
 from ..distill import pairs, views
-from . import _calibrate, _estimate
+from . import _calibrate, _estimate, doctor
 from ._calibrate import Trial
 from ._estimate import World
 
@@ -56,13 +55,10 @@ def main(
 
 
 def checked(path: Path) -> dict[str, Any]:
-    """All of params.yaml, every section by its stage's own class."""
+    """All of params.yaml, every section and entry by its own class."""
     values = params.read(path)
-    params.teachers(values, path)
-    package = __package__.rsplit(".", 1)[0]
-    for stage in ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate"):
-        into = import_module(f"{package}.{stage}").Params  # by name: a tool imports no stage
-        params.check(values[stage], into, f"{path}: {stage}")
+    if bad := [what for good, what in doctor.forms(path) if good is False]:
+        raise UserError("\n".join(bad))
     return values
 
 
@@ -152,6 +148,9 @@ def tried(
     dims: dict[str, int] = {}
     absent = []
     for name, settings in values["teachers"].items():
+        if (ready := _calibrate.ready_dim(settings)) is not None:
+            dims[name] = ready
+            continue
         own = _calibrate.teacher(settings, f"{where}: teachers.{name}")
         dims[name] = UNKNOWN_DIM if own.stand_in else own.dim
         absent += [name] if own.stand_in else []
@@ -167,7 +166,7 @@ def tried(
     trial.step = _calibrate.step_seconds(student.net, p["view_px"], fuse["batch"], share)
     trial.resident = _calibrate.resident()
     _calibrate.note("pictures and arithmetic")
-    px = max(s["image_px"] for s in values["teachers"].values())
+    px = max(s.get("image_px", 0) for s in values["teachers"].values()) or p["view_px"]
     trial.load = _calibrate.load_seconds(world.files, world.views / world.pictures, px, share)
     trial.operations = _calibrate.operations(min(share, 2.0))
     if world.to_draw:

@@ -7,21 +7,19 @@ holds its pictures and has no script: it reads the same offline, anywhere.
 """
 
 import csv
-import importlib.util
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 from ..core import console, params, store
 from ..core.errors import UserError
-from ..retrieval import metrics
 from . import _evidence, _pages, _runs, _speed
 from ._runs import Run
+from ._table import Known, table, timed
 
 if TYPE_CHECKING:
     from ._charts import Point
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 app = console.app()
 PLOTS = Path("data/results/plots")
 VERSIONS = ("whiten-mtd", "torch", "timm", "numpy", "dvc")
-Known = dict[str, dict[str, float]]  # digest of a spec -> ms, parameters
 
 
 @app.command()
@@ -58,14 +55,6 @@ def main(
     }  # fmt: skip
     _pages.write(out, "report.html", **page)
     console.result(f"{out} ({out.stat().st_size / 1e6:.1f} MB)")
-
-
-def timed(runs: list[Run], speed: bool) -> Known:
-    """What each network costs here: kept measurements, the missing ones made where possible."""
-    specs = [s for r in runs for d in r.metrics for m in r.models[d] if (s := r.spec(d, m))]
-    if speed and importlib.util.find_spec("torch"):
-        return _speed.measured(specs)
-    return _speed.known(specs)
 
 
 def title(run: Run) -> dict[str, Any]:
@@ -100,8 +89,7 @@ def section(run: Run, others: list[Run], data: str, costs: Known) -> dict[str, A
         "tradeoff": _charts.tradeoff(points, f"{data} {difficulty}"),
         "similarities": _pages.data_uri(drawn.read_bytes(), "image/png") if drawn.is_file() else "",
         "queries": _evidence.queries(run, data, difficulty), "print": run.fingerprint(data),
-        "protocol": run.answers[data].get("protocol"), "set": run.models[data]["student"]["set"],
-        "scales": run.models[data]["student"].get("scales"),
+        "rules": run.rules[data]["student"],
         "measured": any(r["ms"] for r in rows),
     }  # fmt: skip
 
@@ -114,66 +102,6 @@ def _point(row: dict[str, Any], difficulty: str, drawn_as: str) -> "Point":
         row["label"].removesuffix(" whitened"), row["scores"][difficulty]["map"], row["ms"],
         row["parameters"], row["bytes"], drawn_as,
     )  # fmt: skip
-
-
-def table(run: Run, data: str, costs: Known) -> list[dict[str, Any]]:
-    """A row a model: scores, interval of the main mAP, and what a picture costs."""
-    difficulty = run.main_difficulty(data)
-    rows = []
-    order = ["student", "asymmetric", "untrained", *run.params["teachers"], "fused"]
-    shown = {m: run.metrics[data][m] for m in order if m in run.metrics[data]}
-    for label, scores in metrics.flat(shown).items():
-        aps = np.array([*run.queries.get((data, label, difficulty), {}).values()])
-        rows.append(
-            {
-                "label": label, "scores": scores, "role": role(label),
-                "interval": metrics.bootstrap(aps) if len(aps) else None,
-                **cost(run, data, label, costs),
-            }
-        )  # fmt: skip
-    return rows
-
-
-def role(label: str) -> str:
-    """How a model is drawn in the trade-off picture; empty: not at all."""
-    name, _, state = label.rpartition(" ")
-    if name:
-        return "teacher" if state == "whitened" else ""
-    return label if label in ("student", "untrained", "fused") else ""
-
-
-def cost(run: Run, data: str, label: str, costs: Known) -> dict[str, Any]:
-    """ms, parameters (millions), bytes and dim of a model's description of one picture."""
-    name, _, state = label.rpartition(" ")
-    if label == "fused":
-        parts = [cost(run, data, f"{t} whitened", costs) for t in run.params["ensemble"]]
-        total = {
-            k: sum(p[k] for p in parts) if all(p[k] for p in parts) else None
-            for k in ("ms", "parameters", "dim")
-        }
-        return {**total, "bytes": 2 * (total["dim"] or 0), "px": None}
-    model = name or ("student" if label == "asymmetric" else label)
-    about = run.models[data][model]
-    spec = run.spec(data, model)
-    found = costs.get(store.digest_of(spec), {}) if spec else {}
-    dim = int(about["dim"])
-    if state == "whitened" and name:
-        dim = whitened_dim(run, name, dim)
-    elif label == "asymmetric":
-        dim = int(run.params["fuse"]["dim"])
-    count = found.get("parameters")
-    return {
-        "ms": found.get("ms"), "parameters": count / 1e6 if count else None, "dim": dim,
-        "bytes": 2 * dim, "px": about.get("image_px"),
-    }  # fmt: skip
-
-
-def whitened_dim(run: Run, teacher: str, own: int) -> int:
-    """Dimensions that a teacher keeps."""
-    p = run.params["whiten"]
-    if p["method"] == "none":
-        return own
-    return int(p["dim"][teacher] if isinstance(p["dim"], dict) else p["dim"])
 
 
 def fusion(run: Run) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 from ..core import console, params, protocol, store
 from ..core.errors import UserError
 from ..retrieval import metrics
-from . import _runs, report
+from . import _runs, _table
 
 app = console.app()
 NEXT = """Try next (source .venv/bin/activate first):
@@ -86,10 +86,10 @@ def costs(results: Path, params_file: Path) -> Iterator[str]:
         return
     try:
         run = _runs.workspace(params_file)
-        known = report.timed([run], speed=False)
+        known = _table.timed([run], speed=False)
         for data in run.metrics if known else ():
             difficulty = run.main_difficulty(data)
-            rows = [r for r in report.table(run, data, known) if r["role"] and r["ms"]]
+            rows = [r for r in _table.table(run, data, known) if r["role"] and r["ms"]]
             cells = (
                 f"{r['label'].removesuffix(' whitened')} {r['scores'][difficulty]['map']:.1f} mAP "
                 f"{4 * r['parameters']:.1f} MB {r['ms']:.0f} ms"

@@ -191,7 +191,7 @@ def test_runs_that_cannot_be_compared_are_told_apart(
         content = Path(path).read_bytes()
         if path == "params.yaml":
             return content.replace(b"strategy: maxmin", b"strategy: mean")
-        return content.replace(b"0.707107", b"0.5") if path.endswith("models.json") else content
+        return content.replace(b"0.707107", b"0.5") if path.endswith("protocol.json") else content
 
     there = _runs.Run.read("there", other)
     assert _runs.differences(there, here) == [("fuse.strategy", "maxmin", "mean")]
