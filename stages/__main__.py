@@ -11,7 +11,10 @@ from .core.plugins import nearest
 
 HERE = Path(__file__).parent
 STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
-TOOLS = ("results", "score", "verify", "compare", "convert", "bench", "doctor", "preset")
+TOOLS = (
+    "results", "export", "index", "search", "serve", "calibrate", "score", "verify", "compare",
+    "convert", "bench", "doctor", "preset",
+)  # fmt: skip
 
 
 def usage() -> str:

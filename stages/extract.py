@@ -38,6 +38,7 @@ def main(teacher: str, train: Path, out: Path, params_file: Path = params.OPTION
     p = params.section(params_file, "extract", Params)
     settings = params.teacher(params_file, teacher)
     views = TrainSet.read(train)
+    views.check_pictures()
     net = teachers.load(settings["kind"], settings, f"{params_file}: teachers.{teacher}")
     net = layers.ready(net, runtime.device())
     source = {
