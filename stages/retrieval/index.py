@@ -25,10 +25,6 @@ from ..core import store
 from ..core.errors import UserError
 
 KEEP = 5  # generations, the current one among them
-KINDS = ("flat", "sq8", "ivfpq")
-CENTROIDS = 256  # of each part of an IVF-PQ code
-TRAIN_ROWS = 10 * CENTROIDS  # fewer give no codebook worth having
-EXACT_K = 10  # neighbours that the recall of a compressed index is measured on
 PARTS = ("index.faiss", "pictures.h5")
 
 
@@ -78,12 +74,6 @@ class Index:
         rows = np.where(found < 0, -1, np.searchsorted(self.ids, found))
         return scores, rows
 
-    def seen(self, rows: np.ndarray) -> np.ndarray:
-        """Descriptors as this index would keep them: what its codec leaves of (n, dim) rows."""
-        codec = getattr(self.index, "index", self.index)
-        rows = np.ascontiguousarray(rows, dtype=np.float32)
-        return faiss.downcast_index(codec).sa_decode(faiss.downcast_index(codec).sa_encode(rows))
-
 
 def current(folder: Path) -> int:
     """The number of the generation in use. Raises UserError where there is no index."""
@@ -124,41 +114,6 @@ def read(folder: Path, generation: int | None = None) -> Index:
     ):
         raise _damaged(model)
     return found
-
-
-def make(rows: np.ndarray, ids: np.ndarray, kind: str) -> tuple[Any, dict[str, Any]]:
-    """(faiss index of (n, dim) rows, what to say of it); of a compressed one its recall too."""
-    rows = np.ascontiguousarray(rows, dtype=np.float32)
-    n, dim = rows.shape
-    if kind == "ivfpq":
-        index = _ivfpq(n, dim)
-    elif kind == "sq8":
-        codec = faiss.IndexScalarQuantizer(
-            dim, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
-        )
-        index = faiss.IndexIDMap2(codec)
-    else:
-        index = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
-    if n and not index.is_trained:
-        index.train(rows)
-    if n:
-        index.add_with_ids(rows, ids)
-    about: dict[str, Any] = {"kind": kind, "dim": dim}
-    if kind != "flat":
-        about["recall"] = recall(index, rows, ids)
-    return index, about
-
-
-def recall(index: Any, rows: np.ndarray, ids: np.ndarray, most: int = 500) -> float:
-    """Share of the exact first ten of (at most `most`) own rows that `index` finds too, percent."""
-    chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:most])
-    k = min(EXACT_K, len(rows))
-    exact = faiss.IndexFlatIP(rows.shape[1])
-    exact.add(rows)
-    wanted = ids[exact.search(rows[chosen], k)[1]]
-    found = index.search(rows[chosen], k)[1]
-    hits = [len(set(a) & set(b)) for a, b in zip(wanted.tolist(), found.tolist(), strict=True)]
-    return round(100 * sum(hits) / (k * len(chosen)), 2)
 
 
 def write(
@@ -220,25 +175,6 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
-def _ivfpq(n: int, dim: int) -> Any:
-    """An untrained IVF-PQ index with ids of its own: an ID map over it loses track on removal."""
-    if n < TRAIN_ROWS:
-        raise UserError(
-            f"{n} pictures are too few for ivfpq, which needs {TRAIN_ROWS}; use sq8, or none"
-        )
-    if not (parts := [m for m in (32, 16, 8, 4) if dim % m == 0 and dim // m >= 2]):
-        raise UserError(f"ivfpq needs dimensions divisible by 4, not {dim}; use sq8, or none")
-    lists = max(round(n**0.5), 1)
-    index = faiss.IndexIVFPQ(
-        faiss.IndexFlatIP(dim), dim, lists, parts[0], 8, faiss.METRIC_INNER_PRODUCT
-    )
-    index.own_fields = True
-    index.quantizer.this.disown()
-    index.nprobe = min(max(8, lists // 4), lists)
-    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1  # or it prints
-    return index
-
-
 def _keep_model(folder: Path, model: Path) -> str:
     digest = store.digest_of_file(model)
     kept = folder / "models" / f"{digest}.onnx"
@@ -252,8 +188,8 @@ def _prune(folder: Path, number: int) -> None:
     """Remove the oldest generations, and models that none of the others names."""
     for old in [n for n in generations(folder) if n < number][: -(KEEP - 1)]:
         shutil.rmtree(folder / f"{old:06d}", ignore_errors=True)
-    named = {store.read_json(folder / f"{n:06d}" / "index.json").get("model")
-             for n in generations(folder) if (folder / f"{n:06d}" / "index.json").is_file()}  # fmt: skip
+    kept = [folder / f"{n:06d}" / "index.json" for n in generations(folder)]
+    named = {store.read_json(file).get("model") for file in kept if file.is_file()}
     for file in (folder / "models").glob("*.onnx"):
         if file.stem not in named:
             file.unlink()

@@ -3,9 +3,9 @@
     whiten-mtd calibrate my-index --rate 0.01
     whiten-mtd calibrate my-index --measure data/prepared/evaluation/mine.h5
 
-The groups that `prepare` set aside are described by the index's own student. Pairs of pictures of
-different groups are false matches where they reach the threshold; `--rate` is their share. What that
-means for a whole search of this index is measured and said too, or calibrated by `--per search`.
+The groups that `prepare` set aside are described by the index's own student. A pair of pictures of
+different groups is a false match where it reaches the threshold; `--rate` is the share of those. What
+that means for a whole search of this index is said too, or calibrated by `--per search`.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import typer
 from ..core import console, store
 from ..core.errors import UserError
 from ..core.records import EvaluationSet
+from ..retrieval import codes
 from ..retrieval import index as indexes
 from ..retrieval.exported import Exported
 from ..retrieval.index import Index
@@ -121,13 +122,13 @@ def threshold_at(scores: np.ndarray, rate: float) -> float:
 def false_scores(found: Index, known: Labelled) -> np.ndarray:
     """Scores of a query of one thing with pictures of another, as the index would keep them."""
     other = known.group[:, None] != known.group
-    return (known.rows @ found.seen(known.rows).T)[other]
+    return (known.rows @ codes.seen(found.index, known.rows).T)[other]
 
 
 def true_scores(found: Index, known: Labelled) -> np.ndarray:
     """Scores of different pictures of one thing."""
     same = (known.group[:, None] == known.group) & ~np.eye(len(known.group), dtype=bool)
-    return (known.rows @ found.seen(known.rows).T)[same]
+    return (known.rows @ codes.seen(found.index, known.rows).T)[same]
 
 
 def search_scores(found: Index, known: Labelled) -> np.ndarray:

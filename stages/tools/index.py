@@ -20,6 +20,7 @@ import typer
 
 from ..core import console, images, store
 from ..core.errors import UserError
+from ..retrieval import codes
 from ..retrieval import index as indexes
 from ..retrieval.exported import Exported, identity_of, refuse_other
 from ..retrieval.index import Index
@@ -55,8 +56,8 @@ def main(
 ) -> None:
     """Make an index of SOURCE, or change it."""
     *sources, folder = paths
-    if compress not in indexes.KINDS:
-        raise UserError(f"--compress {compress}: choose from {', '.join(indexes.KINDS)}")
+    if compress not in codes.KINDS:
+        raise UserError(f"--compress {compress}: choose from {', '.join(codes.KINDS)}")
     if (rollback or remove) == bool(sources) or (rollback and (remove or add)):
         raise UserError(
             "give sources and an index (with --add to add to it), or an index alone with --remove "
@@ -86,7 +87,7 @@ def make(folder: Path, sources: list[Path], model: Path | None, kind: str) -> No
         parts_of_one(parts, net.identity(), str(net.path))
     parts_of_one(parts, parts[0].identity, parts[0].name)
     rows, pictures, roots = joined(parts, [], 0)
-    index, about = indexes.make(rows, pictures["id"], kind)
+    index, about = codes.make(rows, pictures["id"], kind)
     about |= {"student": parts[0].identity, "roots": roots, "next_id": len(rows)}
     number = indexes.write(folder, index, pictures, about, net.path if net else None)
     tell(folder, number)
@@ -194,7 +195,7 @@ def joined(
                 )
     ids = np.arange(first_id, first_id + len(rows), dtype=np.int64)
     root_of, path, image_id, length = zip(*columns, strict=True) if columns else ((),) * 4
-    pictures = {
+    pictures: dict[str, np.ndarray] = {
         "id": ids, "root": np.array(root_of, np.int32), "path": np.array(path, str),
         "image_id": np.array(image_id, str), "bytes": np.array(length, np.int64),
     }  # fmt: skip
@@ -215,7 +216,7 @@ def tell(folder: Path, number: int, what: str = "") -> None:
     text = f"{folder}: generation {number}, {what}{len(found)} pictures, {found.about['kind']}, "
     text += f"{size / max(len(found), 1):.0f} bytes a picture"
     if recall := found.about.get("recall"):
-        text += f", recall@{indexes.EXACT_K} against exact {recall:.1f} %"
+        text += f", recall@{codes.EXACT_K} against exact {recall:.1f} %"
     if found.about["model"] is None:
         text += "; no student in it: search needs --model"
     console.say(text)
