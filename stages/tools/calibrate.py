@@ -4,7 +4,7 @@
     whiten-mtd calibrate my-index --measure data/prepared/evaluation/mine.h5
 
 The groups that `prepare` set aside are described by the index's own student. A pair of pictures of
-different groups is a false match where it reaches the threshold; `--rate` is the share of those. What
+different groups is a false match where it reaches the threshold; `--rate` is their share. What
 that means for a whole search of this index is said too, or calibrated by `--per search`.
 """
 
