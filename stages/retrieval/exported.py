@@ -107,7 +107,8 @@ def resized(x: np.ndarray, scale: float) -> np.ndarray:
     for axis in (2, 3):
         n = x.shape[axis]
         size = max(round(n * scale), 1)
-        at = np.maximum((np.arange(size) + 0.5) * (n / size) - 0.5, 0)
+        middle = np.arange(size, dtype=np.float32) + np.float32(0.5)  # float32, as torch reckons
+        at = np.maximum(middle * np.float32(n / size) - np.float32(0.5), 0)
         low = at.astype(np.int64)
         high = np.minimum(low + 1, n - 1)
         share = (at - low).astype(np.float32).reshape((-1, 1) if axis == 2 else (-1,))

@@ -172,7 +172,11 @@ def writing(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"{folder}: another process writes this index; wait for it") from None
-        yield
+        try:
+            yield
+        finally:
+            if not (folder / "CURRENT").exists():  # nothing came of it
+                shutil.rmtree(folder)
 
 
 def _keep_model(folder: Path, model: Path) -> str:

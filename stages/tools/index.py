@@ -58,7 +58,7 @@ def main(
     *sources, folder = paths
     if compress not in codes.KINDS:
         raise UserError(f"--compress {compress}: choose from {', '.join(codes.KINDS)}")
-    if (rollback or remove) == bool(sources) or (rollback and (remove or add)):
+    if bool(rollback or remove) == bool(sources) or (rollback and (remove or add)):
         raise UserError(
             "give sources and an index (with --add to add to it), or an index alone with --remove "
             "or --rollback"
