@@ -117,6 +117,8 @@ def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     about = {**found.about, "roots": roots, "next_id": found.about["next_id"] + len(rows)}
     kept_model = net.path if net is not None and model is not None else None
     number = indexes.write(folder, found.index, merged, about, kept_model)
+    if (found.about.get("calibration") or {}).get("per") == "search":
+        console.say("the threshold was calibrated for searches of fewer pictures: calibrate again")
     tell(folder, number, f"{len(rows)} added, {int((~keep).sum())} of them anew; ")
 
 
