@@ -12,18 +12,9 @@ from .core.plugins import nearest
 HERE = Path(__file__).parent
 STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
 TOOLS = (
-    "results",
-    "score",
-    "verify",
-    "compare",
-    "convert",
-    "bench",
-    "doctor",
-    "preset",
-    "audit",
-    "plan",
-    "report",
-)
+    "results", "report", "export", "index", "search", "serve", "calibrate", "score", "verify",
+    "compare", "audit", "plan", "doctor", "bench", "convert", "preset",
+)  # fmt: skip
 
 
 def usage() -> str:

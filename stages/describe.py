@@ -20,6 +20,7 @@ from pydantic import Field
 
 from .core import console, params, runtime, store
 from .core.errors import UserError
+from .core.images import listed
 from .core.protocol import crop_of
 from .core.records import EvaluationSet
 from .retrieval.scales import How, Scales, Side, check_names, how_of
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 app = console.app()
 PART_IMAGES = 2048
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
 
 
 class Params(params.Section):
@@ -58,6 +58,12 @@ def main(
     if sets and (missing := [n for n in values["evaluation"] if n not in sets]):
         raise UserError(f"{images}: no {missing[0]}.h5; run prepare again")
     todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
+    for found, _, _ in todo:
+        found.check_pictures()
+    if not values["evaluation"] and images.is_dir() and not any(images.iterdir()):
+        out.mkdir(parents=True, exist_ok=True)
+        console.say("no evaluation sets: nothing to describe")
+        return
     todo = todo or [(own_pictures(images), out, images.name)]
     describe_todo(model, todo, p, values, params_file, whitenings)
     earlier = Path(model, "earlier")  # the student that this one's descriptors match
@@ -193,14 +199,13 @@ def describe_images(
 ) -> np.ndarray:
     """(n, dim) float16 unit descriptors of a set's pictures, in its order, on disk (unlinked)."""
     from .core import images
-    from .retrieval.multiscale import batches_by_shape
 
     n = len(found.image_id)
     looked = console.progress(range(n), total=n, label=f"{label}: shapes")
     shapes = [
         images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), how.px) for i in looked
     ]
-    batches = batches_by_shape(shapes, p.batch)
+    batches = images.batches_by_shape(shapes, p.batch)
     rows: np.ndarray | None = None
     for first in range(0, len(batches), PART_IMAGES // p.batch + 1):
         chunk = batches[first : first + PART_IMAGES // p.batch + 1]
@@ -246,28 +251,13 @@ def _describe_batches(
 
 
 def own_pictures(images: Path) -> EvaluationSet:
-    """Pictures of a folder (all below it, by suffix) or of a list file (a path a line)."""
-    if images.is_dir():
-        root = images
-        found = sorted(f.relative_to(root).as_posix() for f in root.rglob("*") if _is_picture(f))
-    elif images.suffix.lower() in SUFFIXES and images.is_file():
-        root, found = images.parent, [images.name]
-    elif images.is_file():
-        root = images.parent
-        found = [line.strip() for line in images.read_text("utf-8").splitlines() if line.strip()]
-    else:
-        raise UserError(f"{images}: neither a folder of pictures nor a list of their paths")
-    if not found:
-        raise UserError(f"{images}: no pictures in it ({', '.join(sorted(SUFFIXES))})")
+    """Pictures of a folder, of a list file (a path a line), or one picture."""
+    root, found = listed(images)
     names, n = np.array(found), len(found)
     lengths = [(f, (root / f).stat().st_size if (root / f).is_file() else -1) for f in found]
     digest = hashlib.blake2b(repr(lengths).encode(), digest_size=16).hexdigest()
     box = np.full((n, 4), np.nan, dtype=np.float32)
     return EvaluationSet(root, names, names, np.array(["database"] * n), box, digest)
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 if __name__ == "__main__":

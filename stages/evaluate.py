@@ -85,6 +85,7 @@ def main(
         table[problem.name] = scored(found, problem.truth.protocol)
         lines += query_rows(problem, found)
         draw_set(results / "plots" / problem.name, problem, models, fitted, table[problem.name], p)
+    (results / "plots").mkdir(parents=True, exist_ok=True)  # an output, also without any set
     store.write_text(results / "metrics.json", store.to_json(table))
     store.write_text(results / "queries.csv", "\n".join(lines) + "\n")
     store.write_text(results / "models.json", store.to_json(about))

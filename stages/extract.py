@@ -54,6 +54,7 @@ def by_network(
     from . import teachers
     from .core import layers, weights
 
+    views.check_pictures()
     net = layers.ready(teachers.load(settings["kind"], settings, where), runtime.device())
     source = {
         "teacher": teacher, "weights": weights.digest_of_state(net), "train": views.digest,

@@ -18,6 +18,7 @@ from pydantic import Field
 from .core import console, params, store
 from .core.errors import UserError
 from .core.plugins import nearest
+from .core.records import picture_digest
 from .datasets import Evaluation, Training, load
 from .distill import views
 
@@ -59,6 +60,7 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
         evaluation[name] = module.evaluation(settings, images, name)
         _refuse_overlap(training, evaluation[name], name)
     _refuse_questions(sets, evaluation)
+    (out / "evaluation").mkdir(exist_ok=True)  # an output, also where there is nothing to score
     counts = views.expected_counts(train.group, epochs=p.epochs, most=p.views)
     _write_train(out / "train.h5", train, counts, p)
     _write_validation(out, measured(validation, p))
@@ -120,21 +122,6 @@ def write_evaluation(folder: Path, name: str, found: Evaluation) -> None:
             "queries": found.queries,
         }  # fmt: skip
         store.write_text(folder / f"{name}.json", store.to_json(answers))
-
-
-def picture_digest(root: Path, paths: list[str]) -> str:
-    """Digest of the names and lengths of the pictures: what a later stage may rely on."""
-    hasher = hashlib.blake2b(digest_size=16)
-    missing = []
-    for path in paths:
-        try:
-            length = os.stat(os.path.join(root, path)).st_size
-            hasher.update(f"{path}\0{length}\n".encode())
-        except FileNotFoundError:
-            missing.append(path)
-    if missing:
-        raise UserError(f"{root}: {len(missing)} pictures are missing, the first: {missing[0]}")
-    return hasher.hexdigest()
 
 
 def _evaluation_sets(values: dict[str, Any], where: Path) -> "dict[str, EvaluationEntry]":

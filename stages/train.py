@@ -104,6 +104,7 @@ def main(
         raise UserError(f"{params_file}: student: a timm name or an alias is needed, not {name!r}")
     objective = p.objective()
     views = TrainSet.read(train)
+    views.check_pictures()
     plan = Targets.read(targets, views)
     prototypes = Prototypes.read(targets / "prototypes.h5", plan, views)
     student = first_student(name, p, dim=prototypes.prototype.shape[1])

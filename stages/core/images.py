@@ -1,9 +1,11 @@
 """Pictures to pixels, the same for teacher, student and search; Pillow and numpy only."""
 
+import io
+import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,10 @@ from .errors import UserError
 
 Box = tuple[int, int, int, int]
 HEIF = (".heic", ".heif")
+SUFFIXES = {  # of what is taken for a picture in a folder
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff",
+    ".jp2", ".ppm", ".pgm", ".pbm", ".tga", *HEIF,
+}  # fmt: skip
 ORIENTATION = 0x0112  # the EXIF tag
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 UPRIGHT = {
@@ -32,25 +38,26 @@ BROKEN = (
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read(path: Path) -> Image.Image:
+def read(path: Path, data: bytes | None = None) -> Image.Image:
     """The picture upright (EXIF orientation applied) in 8-bit RGB, decoded. Raises UserError.
 
     What is transparent shows white, as on a page: the colour stored under it is arbitrary, often
-    black. Of 16 bits 65535 is white. Of several frames the first counts.
+    black. Of 16 bits 65535 is white. Of several frames the first counts. `data`: the bytes, where
+    they lie in no file; `path` then only names them.
     """
-    with _opened(path) as image:
+    with _opened(path, data) as image:
         image.load()  # before the orientation is asked for: a TIFF turns itself as it loads
         turn = UPRIGHT.get(_orientation(image))
         out = _rgb(image)
         return out if turn is None else out.transpose(turn)
 
 
-def shape(path: Path) -> tuple[int, int]:
+def shape(path: Path, data: bytes | None = None) -> tuple[int, int]:
     """(width, height) of the upright picture, from its header where its format allows it.
 
     Raises UserError.
     """
-    with _opened(path) as image:
+    with _opened(path, data) as image:
         if image.format == "TIFF":
             image.load()  # its size is upright at once, its orientation says so only after this
         turned = _orientation(image) in TURNED
@@ -69,12 +76,12 @@ def heif() -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     """The picture, its header read; what its bytes do wrong inside the block is a UserError."""
     if Path(path).suffix.lower() in HEIF and not heif():
         raise UserError(f"{path}: a HEIC picture; pip install pillow-heif, or leave it out")
     try:
-        with Image.open(path) as image:
+        with Image.open(path if data is None else io.BytesIO(data)) as image:
             yield image
     except FileNotFoundError:
         raise UserError(f"{path}: no such picture") from None
@@ -86,6 +93,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except BROKEN as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         line = line.replace(f" {str(path)!r}", "")  # the message has named the file already
+        line = re.sub(r" <_io\.BytesIO[^>]*>", "", line)
         raise UserError(f"{path}: cannot be read as a picture ({line}); leave it out") from None
 
 
@@ -161,3 +169,36 @@ def plain_shape(
     left, top, right, bottom = whole_pixels(box, width, height)
     scale = min(1.0, px / max(width, height)) if px else 1.0
     return max(round((right - left) * scale), 1), max(round((bottom - top) * scale), 1)
+
+
+def batches_by_shape(shapes: Sequence[tuple[int, int]], most: int) -> list[list[int]]:
+    """Rows of `shapes` in batches of one shape, at most `most` each; the order is fixed."""
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for row, shape in enumerate(shapes):
+        by_shape.setdefault(shape, []).append(row)
+    groups = [by_shape[shape] for shape in sorted(by_shape)]
+    return [g[i : i + most] for g in groups for i in range(0, len(g), most)]
+
+
+def listed(source: Path) -> tuple[Path, list[str]]:
+    """(root, relative paths) of a folder's pictures, by suffix and sorted; of a list file's (a path
+    a line, relative to it); of one picture. Raises UserError where there are none.
+    """
+    if source.is_dir():
+        files = (f for f in source.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        root = source
+        found = sorted(f.relative_to(root).as_posix() for f in files if f.name[0] != ".")
+    elif source.suffix.lower() in SUFFIXES and source.is_file():
+        root, found = source.parent, [source.name]
+    elif source.is_file():
+        root = source.parent
+        try:
+            lines = source.read_text("utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise UserError(f"{source}: neither a picture nor a list of paths in UTF-8") from None
+        found = [line.strip() for line in lines if line.strip()]
+    else:
+        raise UserError(f"{source}: neither a folder of pictures nor a list of their paths")
+    if not found:
+        raise UserError(f"{source}: no pictures in it ({', '.join(sorted(SUFFIXES))})")
+    return root, found

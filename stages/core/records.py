@@ -1,5 +1,7 @@
 """What the prepared files say, checked once when they are read: pictures, views, sets, answers."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ class TrainSet:
     view: np.ndarray
     columns: tuple[str, ...]
     digest: str
+    pictures: str = ""  # digest of the names and lengths that prepare met
 
     @classmethod
     def read(cls, path: Path) -> "TrainSet":
@@ -57,11 +60,16 @@ class TrainSet:
             view=f["view"],
             columns=columns,
             digest=f.digest,
+            pictures=str(f.attributes.get("pictures", "")),
         )
 
     def file(self, image: int) -> Path:
         """Path of picture `image` (a row)."""
         return self.root / str(self.path[image])
+
+    def check_pictures(self) -> None:
+        """Raise UserError where the pictures are not those that prepare met."""
+        _check_pictures(self.root, self.path, self.pictures)
 
     def spans(self) -> np.ndarray:
         """(n + 1,) int64: the views of picture i are rows spans[i] to spans[i + 1]."""
@@ -78,6 +86,7 @@ class EvaluationSet:
     role: np.ndarray
     box: np.ndarray
     digest: str
+    pictures: str = ""  # digest of the names and lengths that prepare met
 
     @classmethod
     def read(cls, path: Path) -> "EvaluationSet":
@@ -90,16 +99,43 @@ class EvaluationSet:
         if odd := set(role.tolist()) - set(ROLES):
             raise UserError(f"{path}: unknown roles {', '.join(sorted(odd))}")
         box = np.asarray(f["box"])
-        return cls(Path(f.text("root")), f["image_id"], f["path"], role, box, f.digest)
+        pictures = str(f.attributes.get("pictures", ""))
+        return cls(Path(f.text("root")), f["image_id"], f["path"], role, box, f.digest, pictures)
 
     def file(self, image: int) -> Path:
         """Path of picture `image` (a row)."""
         return self.root / str(self.path[image])
 
+    def check_pictures(self) -> None:
+        """Raise UserError where the pictures are not those that prepare met."""
+        _check_pictures(self.root, self.path, self.pictures)
+
     def rectangle(self, image: int) -> tuple[float, ...] | None:
         """Box x0, y0, x1, y1 in pixels of picture `image`, or None for the whole of it."""
         box = self.box[image]
         return None if np.isnan(box).any() else tuple(float(v) for v in box)
+
+
+def picture_digest(root: Path, paths: Iterable[str]) -> str:
+    """Digest of the names and lengths of pictures. Raises UserError where some are missing."""
+    hasher = hashlib.blake2b(digest_size=16)
+    missing = []
+    for path in paths:
+        try:
+            hasher.update(f"{path}\0{(root / path).stat().st_size}\n".encode())
+        except FileNotFoundError:
+            missing.append(path)
+    if missing:
+        raise UserError(f"{root}: {len(missing)} pictures are missing, the first: {missing[0]}")
+    return hasher.hexdigest()
+
+
+def _check_pictures(root: Path, paths: Iterable[str], digest: str) -> None:
+    if digest and picture_digest(root, paths) != digest:
+        raise UserError(
+            f"{root}: not the pictures that prepare met (some have another length); "
+            "prepare again: dvc repro --force --single-item prepare"
+        )
 
 
 @dataclass(frozen=True)

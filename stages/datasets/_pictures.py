@@ -10,10 +10,7 @@ from ..core import images, store
 from ..core.console import progress
 from ..core.errors import UserError
 
-SUFFIXES = {
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff",
-    ".jp2", ".ppm", ".pgm", ".pbm", ".tga", *images.HEIF,
-}  # fmt: skip
+SUFFIXES = images.SUFFIXES
 LEFT_BY_MACHINES = ("__MACOSX", "Thumbs.db", "desktop.ini")  # and whatever begins with a dot
 # How a whole file ends. In a JPEG these bytes are a marker wherever they stand; cameras and
 # editors put more behind it, hence a tail and not the last bytes.

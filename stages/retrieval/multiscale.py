@@ -1,4 +1,4 @@
-"""Pictures of any shape to descriptors: several scales, batched by shape."""
+"""Pictures of any shape to descriptors, at several scales."""
 
 from collections.abc import Sequence
 
@@ -21,15 +21,6 @@ def describe(net: nn.Module, pixels: Tensor, scales: Sequence[float]) -> Tensor:
         total = y if total is None else total + y
     assert total is not None
     return l2n(total)
-
-
-def batches_by_shape(shapes: Sequence[tuple[int, int]], most: int) -> list[list[int]]:
-    """Rows of `shapes` in batches of one shape, at most `most` each; the order is fixed."""
-    by_shape: dict[tuple[int, int], list[int]] = {}
-    for row, shape in enumerate(shapes):
-        by_shape.setdefault(shape, []).append(row)
-    groups = [by_shape[shape] for shape in sorted(by_shape)]
-    return [g[i : i + most] for g in groups for i in range(0, len(g), most)]
 
 
 def _resized(pixels: Tensor, scale: float) -> Tensor:

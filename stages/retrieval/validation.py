@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.images import batches_by_shape
 from ..core.layers import as_input
 from . import metrics, rank
-from .multiscale import batches_by_shape, describe
+from .multiscale import describe
 
 
 class Probe:

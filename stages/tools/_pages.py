@@ -10,13 +10,13 @@ import jinja2
 from ..core import images, store
 from ..core.errors import UserError
 
-FOLDER = Path(__file__).parent / "pages"
+FOLDER = Path(__file__).parent / "templates"
 THUMB_PX = 112
 QUALITY = 82  # of a thumbnail, JPEG
 
 
 def write(path: Path, template: str, **values: Any) -> None:
-    """Render `pages/<template>` with `values` to `path`, whole or not at all."""
+    """Render `templates/<template>` with `values` to `path`, whole or not at all."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,

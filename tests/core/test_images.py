@@ -147,3 +147,47 @@ def test_heic_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
     assert "cannot be read" in refusal(tmp_path / "a.HEIC")
     assert called == [1]
     images.heif.cache_clear()
+
+
+def test_heic_pictures_are_read_where_the_extra_is_installed(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    images.heif.cache_clear()
+    pillow_heif.register_heif_opener()
+    flat = Image.new("RGB", (40, 30), (200, 60, 20))
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = 6
+    flat.save(tmp_path / "a.heic", quality=95)
+    found = images.read(tmp_path / "a.heic")
+    assert found.size == (40, 30) == images.shape(tmp_path / "a.heic")
+    assert np.abs(np.asarray(found).astype(int) - (200, 60, 20)).max() < 8
+    assert images.read(Path("sent.HEIC"), (tmp_path / "a.heic").read_bytes()).size == (40, 30)
+
+
+def test_bytes_are_read_as_a_file_is(tmp_path):
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert np.array_equal(np.asarray(images.read(Path("sent"), data)), NOISE)
+    assert images.shape(Path("sent"), data) == (20, 12)
+    with pytest.raises(
+        UserError, match=r"^sent: cannot be read as a picture \(cannot identify image file\)"
+    ):
+        images.read(Path("sent"), b"no picture")
+
+
+def test_listed_folder_list_and_picture(tmp_path):
+    for name in ("b/ä 1.JPG", "a.heic", ".hidden.png", "b/._x.png", "notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert images.listed(tmp_path) == (tmp_path, ["a.heic", "b/ä 1.JPG"])
+    (tmp_path / "list.txt").write_text("b/ä 1.JPG\n\n", "utf-8")
+    assert images.listed(tmp_path / "list.txt") == (tmp_path, ["b/ä 1.JPG"])
+    assert images.listed(tmp_path / "a.heic") == (tmp_path, ["a.heic"])
+    (tmp_path / "none").mkdir()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for name, word in (
+        ("none", "no pictures in it"),
+        ("absent", "neither a folder"),
+        ("binary", "UTF-8"),
+    ):
+        with pytest.raises(UserError, match=word):
+            images.listed(tmp_path / name)

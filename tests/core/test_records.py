@@ -1,5 +1,6 @@
 """Prepared files and targets: what does not fit together is refused where it is read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,14 @@ import pytest
 
 from stages.core import store
 from stages.core.errors import UserError
-from stages.core.records import EvaluationSet, GroundTruth, Prototypes, Targets, TrainSet
+from stages.core.records import (
+    EvaluationSet,
+    GroundTruth,
+    Prototypes,
+    Targets,
+    TrainSet,
+    picture_digest,
+)
 
 COLUMNS = "x y width height flip"
 
@@ -39,6 +47,23 @@ def test_train_set_and_its_spans(tmp_path: Path) -> None:
     assert found.columns == ("x", "y", "width", "height", "flip")
     assert found.spans().tolist() == [0, 2, 3, 5]
     assert found.file(1) == Path("/r/ü.png")
+
+
+def test_pictures_are_those_that_were_prepared(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"12")
+    digest = picture_digest(tmp_path, ["a.png"])
+    whole = EvaluationSet.read(evaluation_file(tmp_path / "e.h5"))
+    found = replace(whole, root=tmp_path, path=np.array(["a.png"]), pictures=digest)
+    found.check_pictures()
+    (tmp_path / "a.png").write_bytes(b"21")  # the same length: contents are not read
+    found.check_pictures()
+    (tmp_path / "a.png").write_bytes(b"123")
+    with pytest.raises(UserError, match="prepare again"):
+        found.check_pictures()
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(UserError, match=r"1 pictures are missing, the first: a\.png"):
+        found.check_pictures()
+    whole.check_pictures()  # a file without the digest is not checked
 
 
 @pytest.mark.parametrize(

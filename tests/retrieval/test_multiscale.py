@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages.retrieval.multiscale import batches_by_shape, describe
+from stages.core.images import batches_by_shape
+from stages.retrieval.multiscale import describe
 
 torch.set_num_threads(1)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.retrieval import metrics, multiscale, rank
+from stages.core import images
+from stages.retrieval import metrics, rank
 
 
 def slow_ranks(sims: np.ndarray) -> np.ndarray:
@@ -88,4 +89,4 @@ def test_by_hand() -> None:
 
 def test_shapes_are_batched_once_each() -> None:
     shapes = [(3, 4), (4, 3), (3, 4), (3, 4), (4, 3)]
-    assert multiscale.batches_by_shape(shapes, 2) == [[0, 2], [3], [1, 4]]
+    assert images.batches_by_shape(shapes, 2) == [[0, 2], [3], [1, 4]]

@@ -100,6 +100,22 @@ def test_presets(tmp_path: Path) -> None:
     refused(tool("preset", "dmo", cwd=tmp_path, check=False), "did you mean 'demo'?")
 
 
+@pytest.mark.parametrize("name", [p.stem for p in (ROOT / "stages/presets").glob("*.yaml")])
+def test_every_preset_is_whole(name: str) -> None:
+    from stages import datasets, prepare
+    from stages.core import params
+    from stages.tools import doctor
+
+    path = ROOT / f"stages/presets/{name}.yaml"
+    values = params.read(path)
+    params.teachers(values, path)
+    assert [what for good, what in doctor.sections(path, values) if not good] == []
+    for dataset, part in [(values["prepare"]["dataset"], "training")] + [
+        (dataset, "evaluation") for dataset in prepare._evaluation_sets(values, path).values()
+    ]:
+        datasets.load(dataset, part, values["datasets"], str(path))
+
+
 def test_help_and_version_are_quick(tmp_path: Path) -> None:
     assert "extract" in tool("--help", cwd=ROOT).stdout
     assert tool("--version", cwd=ROOT).stdout.startswith("whiten-mtd 0.")
@@ -152,8 +168,24 @@ def test_damaged_and_foreign_files(world: Path) -> None:
 
 def test_an_unreadable_picture_is_named(world: Path) -> None:
     picture = next((world / "data/prepared/images/train").rglob("*.jpg"))
-    picture.unlink()
-    picture.write_bytes(b"not a picture")
+    length = picture.stat().st_size
+    picture.unlink()  # a hard link of DVC's cache must not be written through
+    picture.write_bytes(b"not a picture".ljust(length))
     done = stage("extract", "a", TRAIN, "x.h5", cwd=world, check=False)
     refused(done, picture.name, "cannot be read as a picture")
     assert not (world / "x.h5").exists()
+
+
+def test_other_pictures_than_prepare_met_stop_a_stage(world: Path) -> None:
+    for part, command in (
+        ("train", ("extract", "a", TRAIN, "x.h5")),
+        ("train", ("train", TRAIN, "data/targets", "s", "u")),
+        ("evaluation", ("describe", "models/student", "data/prepared/evaluation", "d")),
+    ):
+        picture = next((world / "data/prepared/images" / part).rglob("*.jpg"))
+        content = picture.read_bytes()
+        picture.unlink()
+        refused(stage(*command, cwd=world, check=False), "1 pictures are missing", picture.name)
+        picture.write_bytes(content + b" ")
+        refused(stage(*command, cwd=world, check=False), "not the pictures that prepare met")
+        picture.write_bytes(content)

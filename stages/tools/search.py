@@ -1,0 +1,113 @@
+"""Find the pictures of an index that show what a picture shows. No torch is needed.
+
+    whiten-mtd search my-index query.jpg
+    whiten-mtd search my-index queries/ --json
+    whiten-mtd search my-index query.jpg --html found.html
+
+A query is a picture, a folder or list of pictures, or a descriptor file.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from ..core import console, images, store
+from ..core.errors import UserError
+from ..retrieval import index as indexes
+from ..retrieval.exported import identity_of, refuse_other
+from ..retrieval.index import Index
+from . import _searching
+
+app = console.app()
+PAGE_QUERIES = 200  # a page holds every thumbnail of its results
+
+
+@app.command()
+def main(
+    index: Path,
+    queries: list[Path],
+    top: int = typer.Option(10, min=1, max=1000, help="Results of each query."),
+    model: Path = typer.Option(None, help="An exported student, where the index has none in it."),
+    json: bool = typer.Option(False, "--json", help="Print JSON."),
+    html: Path = typer.Option(None, help="Write a page with pictures, readable offline."),
+) -> None:
+    """Search INDEX for QUERIES."""
+    found = indexes.read(index)
+    files, rows = described(found, queries, model)
+    said = [
+        {"query": str(file), **answer}
+        for file, answer in zip(files, _searching.answers(found, rows, top), strict=True)
+    ]
+    about = {
+        "index": str(index), "generation": found.generation, "pictures": len(found),
+        "threshold": (found.about.get("calibration") or {}).get("threshold"),
+    }  # fmt: skip
+    if html is not None:
+        store.write_text(html, page(found, said))
+        console.say(f"{html}: {len(said)} queries")
+    if json:
+        console.result(store.to_json({**about, "answers": said}).rstrip())
+    elif html is None or not said:
+        console.result(as_text(said))
+
+
+def described(found: Index, queries: list[Path], model: Path | None) -> tuple[list[str], Any]:
+    """(names, (q, dim) rows) of all queries. Raises UserError where one cannot be read."""
+    names: list[str] = []
+    rows: list[np.ndarray] = []
+    net = None
+    for query in queries:
+        if query.suffix == ".h5":
+            stored = store.Stored(query, "descriptors")
+            refuse_other(found.student, identity_of(stored), str(found.folder), str(query))
+            names += [str(i) for i in stored["image_id"]]
+            rows.append(np.asarray(stored["descriptor"], dtype=np.float32))
+            continue
+        net = net or _searching.student_of(found, model)
+        # A single file is a picture whatever it is called, unless it is a list.
+        single = query.is_file() and query.suffix.lower() != ".txt"
+        root, paths = (query.parent, [query.name]) if single else images.listed(query)
+        own, kept, errors = net.pictures([root / p for p in paths])
+        if errors:
+            raise UserError(errors[0])
+        names += [str(root / paths[i]) for i in kept]
+        rows.append(own)
+    return names, np.concatenate(rows)
+
+
+def as_text(said: list[dict[str, Any]]) -> str:
+    """Rank, score, match and path of every result, a block a query."""
+    lines = []
+    for answer in said:
+        verdict = {None: "", True: "   match", False: "   no match"}[answer["match"]]
+        lines.append(f"{answer['query']}{verdict}")
+        for rank, r in enumerate(answer["results"], 1):
+            mark = "=" if r["match"] else " "
+            lines.append(f"{rank:5} {r['score']:8.4f} {mark} {r['path']}")
+    return "\n".join(lines)
+
+
+def page(found: Index, said: list[dict[str, Any]]) -> str:
+    """A self-contained page: each query and its results as thumbnails."""
+    if len(said) > PAGE_QUERIES:
+        raise UserError(f"--html: {len(said)} queries are too many for a page; {PAGE_QUERIES} fit")
+    shown = [
+        {
+            **answer,
+            "image": _searching.data_url(Path(answer["query"])),
+            "results": [
+                {**r, "image": _searching.data_url(Path(r["file"]))} for r in answer["results"]
+            ],
+        }
+        for answer in said
+    ]
+    return _searching.render(
+        "search.html", answers=shown, index=str(found.folder), generation=found.generation,
+        pictures=len(found), calibration=found.about.get("calibration"),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    console.main(app)
