@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # The lock pins Linux on x86-64; elsewhere the ranges of pyproject.toml are resolved anew.
 LOCKED := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
-.PHONY: help demo test test-long check bench compare clean
+.PHONY: help demo test test-long test-scale check bench compare clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -21,6 +21,9 @@ test: .venv/.ready ## set up, run the tests (minutes)
 
 test-long: .venv/.ready ## the tests that take longer
 	pytest -m long
+
+test-scale: .venv/.ready ## a million pictures: minutes and memory of prepare, whiten, fuse
+	pytest -m scale -s
 
 check: .venv/.ready ## format, lint, types, tests
 	ruff format --check stages tests

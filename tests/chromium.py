@@ -9,9 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PROGRAM = next(
     (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
 )
+
+
+needed = pytest.mark.skipif(PROGRAM is None, reason="no Chromium here: apt-get install chromium")
+LOADED = "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
 
 
 class Chromium:
@@ -117,3 +123,16 @@ class Chromium:
             self._buffer += part
         message, self._buffer = self._buffer.split(b"\0", 1)
         return json.loads(message)
+
+
+def check_page(file: Path, folder: Path) -> int:
+    """Open a page: it asks for nothing but itself, says nothing, and every picture of it loads.
+
+    Returns how many pictures it shows. `folder` takes the browser's profile.
+    """
+    with Chromium(folder / "profile") as page:
+        page.open(file.resolve().as_uri())
+        page.wait(LOADED)
+        assert page.requests() == [file.resolve().as_uri()] and not page.complaints()
+        assert page.run("document.documentElement.scrollWidth <= innerWidth")
+        return int(page.run("document.images.length"))

@@ -16,7 +16,7 @@ from stages.core.records import TrainSet
 
 PICTURES, LANDMARKS, LARGEST = 1_580_470, 81_313, 10_247
 DIM, PEAK_GIB, MINUTES = 2048, 4.0, 30
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.scale
 
 
 def group_sizes() -> np.ndarray:

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import browser
+import chromium
 import numpy as np
 import pytest
 from PIL import Image
@@ -145,10 +145,10 @@ def test_lonely_pictures_and_one_teacher(planted: Planted) -> None:
     assert "weaker cases are not shown" in Path("audit/audit.html").read_text("utf-8")
 
 
-@browser.needed
+@chromium.needed
 def test_page_in_a_browser(planted: Planted, tmp_path: Path) -> None:
     assert console.run(audit.app, []) == 0
-    assert browser.check_page(Path("audit/audit.html"), tmp_path) > 20
+    assert chromium.check_page(Path("audit/audit.html"), tmp_path) > 20
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-import browser
+import chromium
 import pytest
 from project import run
 
@@ -84,10 +84,10 @@ def test_page_is_self_contained(page: Path) -> None:
         assert head.startswith(wanted[kind])
 
 
-@browser.needed
+@chromium.needed
 def test_page_in_a_browser(page: Path, tmp_path: Path) -> None:
     # 4 queries with up to 8 results each, three charts, the distributions
-    assert browser.check_page(page, tmp_path) >= 4 + 4 * 3 + 4
+    assert chromium.check_page(page, tmp_path) >= 4 + 4 * 3 + 4
 
 
 def test_what_a_name_holds_is_text_on_the_page(

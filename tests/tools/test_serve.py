@@ -134,11 +134,7 @@ def test_generations_switch_while_it_runs(server: str, place: Path) -> None:
     assert re.search(r'requests_total\{path="/healthz",status="200"\} \d', text)
 
 
-browser = pytest.mark.skipif(chromium.PROGRAM is None, reason="no Chromium: apt install chromium")
-LOADED = "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
-
-
-@browser
+@chromium.needed
 @pytest.mark.long
 def test_a_dropped_picture_finds_its_neighbours(server: str, place: Path, tmp_path: Path) -> None:
     with chromium.Chromium(tmp_path / "profile") as page:
@@ -151,7 +147,7 @@ def test_a_dropped_picture_finds_its_neighbours(server: str, place: Path, tmp_pa
             "document.getElementById('drop').dispatchEvent("
             "new DragEvent('drop', {dataTransfer: given, bubbles: true, cancelable: true})); 1"
         )
-        page.wait(f"document.images.length > 3 && {LOADED}")
+        page.wait(f"document.images.length > 3 && {chromium.LOADED}")
         first = page.run("document.querySelector('.results figcaption').textContent")
         assert first.startswith("1.000 größe 2/bild 1.png")
         assert all(url.startswith(server) for url in page.requests())
@@ -160,14 +156,10 @@ def test_a_dropped_picture_finds_its_neighbours(server: str, place: Path, tmp_pa
         (tmp_path / "page.png").write_bytes(base64.b64decode(shot))
 
 
-@browser
+@chromium.needed
 @pytest.mark.long
 def test_the_page_of_search_loads_offline(place: Path, tmp_path: Path) -> None:
     query = str(place / "pictures/größe 3/bild 0.png")
     out = tmp_path / "found page.html"
     assert console.run(search.app, [str(place / "mine"), query, "--html", str(out)]) == 0
-    with chromium.Chromium(tmp_path / "profile") as page:
-        page.open(out.as_uri())
-        page.wait(LOADED)
-        assert page.run("document.images.length") == 11
-        assert page.requests() == [out.as_uri()] and not page.complaints()
+    assert chromium.check_page(out, tmp_path) == 11
