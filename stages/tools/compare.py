@@ -87,8 +87,8 @@ def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
         return choices[0]
     scores = []
     for overrides in choices:
-        experiment((*overrides, *seeded(seed)), name, target="train")
-        config = json.loads(artefact(name, "models/student/config.json"))
+        label = experiment((*overrides, *seeded(seed)), name, target="train")
+        config = json.loads(artefact(label, "models/student/config.json"))
         if config["validation_map"] is None:
             raise UserError(
                 "compare tunes on groups set aside: set prepare.validation_share above 0"
@@ -105,13 +105,13 @@ def seeded(seed: int) -> tuple[str, ...]:
 
 def run(overrides: tuple[str, ...], name: str) -> Run:
     """One full experiment."""
-    experiment(overrides, name)
+    label = experiment(overrides, name)
     queries: dict[tuple[str, str, str], dict[str, float]] = {}
-    for row in csv.DictReader(io.StringIO(artefact(name, "data/results/queries.csv"))):
+    for row in csv.DictReader(io.StringIO(artefact(label, "data/results/queries.csv"))):
         key = (row["set"], row["model"], row["difficulty"])
         queries.setdefault(key, {})[row["query"]] = float(row["ap"])
     scores, rules = (
-        json.loads(artefact(name, f"data/results/{f}.json")) for f in ("metrics", "protocol")
+        json.loads(artefact(label, f"data/results/{f}.json")) for f in ("metrics", "protocol")
     )
     return Run(overrides, scores, queries, rules)
 
@@ -133,28 +133,34 @@ def mixed(runs: dict[str, list[Run]], models: list[str]) -> Iterator[str]:
                     break
 
 
-def experiment(overrides: tuple[str, ...], name: str, target: str | None = None) -> None:
-    """`dvc exp run` in a temporary copy of the project; what was computed before is taken."""
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--force", "--name", slug(name)]
-    for override in overrides:
-        command += ["--set-param", override]
-    command += [target] if target else []
-    done = subprocess.run(command, capture_output=True, text=True)
+def experiment(overrides: tuple[str, ...], name: str, target: str | None = None) -> str:
+    """`dvc exp run` in a temporary copy of the project; returns the experiment's name.
+
+    One that is there already is taken as it is, so that a comparison goes on where it was.
+    """
+    slug = "".join(c if c.isalnum() else "-" for c in name)
+    label = f"compare-{slug}-{store.digest_of([overrides, target])[:8]}"
+    if label in dvc("exp", "list", "--name-only").split():
+        return label
+    changes = [word for override in overrides for word in ("--set-param", override)]
+    dvc("exp", "run", "--temp", "--name", label, *changes, *([target] if target else []))
+    return label
+
+
+def dvc(*command: str) -> str:
+    """What a command of DVC prints. Raises UserError with its last lines where it fails."""
+    done = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-        raise UserError(f"{' '.join(command[2:])} failed:\n{tail}")
+        raise UserError(f"dvc {' '.join(command)} failed:\n{tail}")
+    return done.stdout
 
 
-def artefact(name: str, path: str) -> str:
-    """A file of the latest experiment of that name."""
-    import dvc.api
+def artefact(experiment: str, path: str) -> str:
+    """A file of an experiment."""
+    from dvc.api import read
 
-    return str(dvc.api.read(path, rev=slug(name)))
-
-
-def slug(name: str) -> str:
-    """The experiment's name of a recipe."""
-    return "compare-" + "".join(c if c.isalnum() else "-" for c in name)
+    return str(read(path, rev=experiment))
 
 
 def table_rows(
