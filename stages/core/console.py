@@ -88,7 +88,8 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        say(f"error: {error.filename or 'output'}: {error.strerror}; nothing half-written is left")
+        where, why = error.filename or "output", os.strerror(error.errno)
+        say(f"error: {where}: {why}; nothing half-written is left")
         return 2
 
 

@@ -7,11 +7,13 @@ virtual datasets and filters, a payload that is not what the digest says, and an
 Attributes are written in sorted order and hold neither times nor versions: same inputs, same bytes.
 """
 
+import errno
 import hashlib
 import json
 import math
 import mmap
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 from .errors import UserError
 
 BLOCK_BYTES = 1 << 24  # what is hashed or copied at a time
+SPARE_BYTES = 1 << 20  # room that a file needs beside its arrays
 
 
 def file_format(kind: str) -> str:
@@ -68,6 +71,12 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def _check_room(path: Path, count: int) -> None:
+    """Raise OSError where `count` bytes more would not fit beside `path`."""
+    if shutil.disk_usage(path.parent).free < count + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
+
+
 class Writer:
     """One file being written, its datasets row by row. Use `with create(...) as writer`."""
 
@@ -77,7 +86,11 @@ class Writer:
         self._hash: dict[str, Any] = {}
 
     def dataset(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
-        """Reserve a contiguous dataset; its rows come by `append`."""
+        """Reserve a contiguous dataset; its rows come by `append`.
+
+        Raises OSError where it does not fit on the disk: HDF5 itself crashes when a disk fills up.
+        """
+        _check_room(Path(self._file.filename), math.prod(shape) * np.dtype(dtype).itemsize)
         self._file.create_dataset(name, shape, dtype, track_times=False)
         self._rows[name] = 0
         self._hash[name] = hashlib.blake2b(digest_size=16)
@@ -114,6 +127,7 @@ class Writer:
 def create(path: Path, kind: str, **attributes: Any) -> Iterator[Writer]:
     """A new file of `kind` at `path`, there when the block ends well. Attributes: str or number."""
     with atomic(path) as temporary:
+        _check_room(temporary, 0)
         with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
             writer = Writer(file)
             yield writer

@@ -1,10 +1,13 @@
 """Stored files: whole, checked, same inputs same bytes; damage is one line, never a crash."""
 
+import errno
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +306,7 @@ def test_random_byte_mutations_are_refused_or_change_nothing(tmp_path: Path) -> 
     path = make(tmp_path / "a.h5", columns="x y width height flip", root="/data/pictures", epochs=3)
     command = [sys.executable, "-c", MUTATE, path, "0", "250", json.dumps(list(ARRAYS))]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=15)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     except subprocess.TimeoutExpired as hang:
         last = (hang.stdout or b"").decode().splitlines()[-1:]
         raise AssertionError(f"hung reading a file with one byte changed: {last}") from None
@@ -330,3 +333,29 @@ def test_digests_of_values_and_files(tmp_path: Path) -> None:
     assert store.digest_of_file(tmp_path / "a", "sha256") == hashlib.sha256(b"abc").hexdigest()
     wanted = hashlib.blake2b(b"abc", digest_size=16).hexdigest()
     assert store.digest_of_file(tmp_path / "a") == wanted
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_before_anything_is_written(small_disk: Path) -> None:
+    # HDF5 that meets a full disk while it writes takes the whole process down with it.
+    big = np.zeros((1000, 1000), np.float16)
+    for _ in range(2):
+        with pytest.raises(OSError) as caught:
+            store.write(small_disk / "x.h5", "features", {"descriptor": big})
+        assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(small_disk)
+        assert list(small_disk.iterdir()) == []
+    (small_disk / "filler").write_bytes(bytes(1_500_000))
+    with pytest.raises(OSError):
+        store.write(small_disk / "x.h5", "features", {"descriptor": big[:1]})
+    assert [f.name for f in small_disk.iterdir()] == ["filler"]
