@@ -62,12 +62,15 @@ def main(
         store.write(
             file,
             "descriptors",
-            {"descriptor": rows, "image_id": found.image_id, "path": found.path},
+            {
+                "descriptor": rows, "image_id": found.image_id, "path": found.path,
+                **({} if found.start is None else {"start": found.start}),
+            },
             **about,
             root=found.root.as_posix(),
             scales=" ".join(f"{s:.6g}" for s in p.scales),
             set=found.digest,
-        )
+        )  # fmt: skip
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
@@ -145,7 +148,7 @@ def describe_images(
     from .core import images
     from .retrieval.multiscale import batches_by_shape
 
-    n = len(found.image_id)
+    n = found.pictures
     shapes = [
         images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), px) for i in range(n)
     ]

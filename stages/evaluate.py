@@ -8,8 +8,9 @@ prototypes, its queries on the ensemble's fused embeddings (`asymmetric`).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,9 +20,11 @@ from .core.errors import UserError
 from .core.records import EvaluationSet, GroundTruth
 from .distill import prototypes, whitening
 from .distill.whitening import Whitening
-from .retrieval import metrics, rank
+from .retrieval import metrics, rank, video
+from .retrieval.video import Clips
 
 app = console.app()
+PLOTTED = 2000  # videos of a database whose similarities are drawn, beside those that answer
 
 
 class Params(params.Section):
@@ -29,14 +32,23 @@ class Params(params.Section):
 
     sheet_queries: int = Field(ge=0)
     sheet_results: int = Field(ge=1, le=20)
+    similarity: Literal["chamfer", "max", "mean", "mean_pooled", "max_pooled"]
+
+
+Rows = Any  # an array (n, d) of pictures, or the Clips of n videos
+Pair = tuple[Rows, Rows]  # queries, database
 
 
 @dataclass(frozen=True)
 class Described:
-    """One model's descriptors of a set, split into queries (in the order asked) and database."""
+    """One model's descriptors of a set, split into queries (in the order asked) and database.
 
-    query: np.ndarray
-    database: np.ndarray
+    Rows (n, d) of pictures; of videos their frames, made what they are when they are read.
+    """
+
+    query: Rows
+    database: Rows
+    dim: int
     attributes: dict[str, Any]
 
 
@@ -49,9 +61,10 @@ class Problem:
     query: np.ndarray  # rows of the set, by the order of the ground truth
     database: np.ndarray  # rows of the set
     truth: GroundTruth
+    similarity: str  # of videos
 
     @classmethod
-    def read(cls, folder: Path, name: str) -> "Problem":
+    def read(cls, folder: Path, name: str, similarity: str) -> "Problem":
         """The set `name` and its ground truth."""
         pictures = EvaluationSet.read(folder / f"{name}.h5")
         database = np.flatnonzero(pictures.role != "query")
@@ -61,7 +74,7 @@ class Problem:
         if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
             raise UserError(f"{where}: query {missing[0]} is not in {name}.h5; run prepare again")
         query = np.array([row[q.image_id] for q in truth.queries], dtype=np.int64)
-        return cls(name, pictures, query, database, truth)
+        return cls(name, pictures, query, database, truth, similarity)
 
     def described(self, file: Path) -> Described:
         """Read `file` and split its rows; refuses descriptors of other pictures."""
@@ -71,11 +84,54 @@ class Problem:
                 f"{file}: describes other pictures than set {self.name}; describe again"
             )
         rows = stored["descriptor"]
-        return Described(rows[self.query], rows[self.database], stored.attributes)
+        if self.pictures.start is None:
+            query, database = rows[self.query], rows[self.database]
+            return Described(query, database, rows.shape[1], stored.attributes)
+        clips = Clips((rows,), self.pictures.start)
+        return Described(clips.take(self.query), clips, rows.shape[1], stored.attributes)
 
-    def ranks(self, query: np.ndarray, database: np.ndarray) -> list[dict[str, np.ndarray]]:
+    @property
+    def answers(self) -> list[dict[str, np.ndarray]]:
+        """Rows of the database by kind of answer, for each query."""
+        return [q.answers for q in self.truth.queries]
+
+    def ranks(self, query: Rows, database: Rows) -> list[dict[str, np.ndarray]]:
         """Ranks of each query's answers by kind, of unit rows (q, d) against (n, d)."""
-        return rank.ranks(query, database, [q.answers for q in self.truth.queries])
+        if isinstance(query, Clips) and isinstance(database, Clips):
+            return video.ranks(self.compared(query, database), self.answers)
+        return rank.ranks(query, database, self.answers)
+
+    def compared(self, query: Clips, database: Clips) -> np.ndarray:
+        """(q, n) float32 similarities of videos; -inf where one is no candidate."""
+        sims = video.similarities(query, database, self.similarity, self.database)
+        return video.masked(sims, self.answers) if self.truth.protocol == "svd" else sims
+
+    def first_rows(self, query: Rows, database: Rows, k: int) -> np.ndarray:
+        """(q, k) rows of the database that come first for each query."""
+        if isinstance(query, Clips) and isinstance(database, Clips):
+            return np.array([rank.top(row, k) for row in self.compared(query, database)])
+        return rank.first_rows(query, database, k)
+
+    def kinds(self) -> np.ndarray:
+        """(q, n) int8: 1 where a row is right, 0 where it is wrong, -1 where it does not count."""
+        kind = np.zeros((len(self.query), len(self.database)), dtype=np.int8)
+        if self.truth.protocol == "svd":
+            kind[np.isneginf(video.masked(np.zeros(kind.shape, np.float32), self.answers))] = -1
+        for row, answers in zip(kind, self.answers, strict=True):
+            for name, rows in answers.items():
+                row[rows] = {"junk": -1, "negative": 0}.get(name, 1)
+        return kind
+
+    def plotted(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities (q, m) to draw and their `kinds`; of many videos a part of them."""
+        query, database = pair
+        kind = self.kinds()
+        if not (isinstance(query, Clips) and isinstance(database, Clips)):
+            return query.astype(np.float32) @ database.astype(np.float32).T, kind
+        unasked = np.flatnonzero((kind == 0).all(0))[PLOTTED:]
+        columns = np.setdiff1d(np.arange(len(self.database)), unasked)
+        part = database.take(self.database[columns])
+        return video.similarities(query, part, self.similarity), kind[:, columns]
 
 
 @app.command()
@@ -98,7 +154,7 @@ def main(
     for name in values["evaluation"]:
         if not (evaluation / f"{name}.json").is_file():
             continue  # a collection of distractors asks nothing
-        problem = Problem.read(evaluation, name)
+        problem = Problem.read(evaluation, name, p.similarity)
         models = {
             m: problem.described(described / m / f"{name}.h5")
             for m in ("student", "untrained", *teachers)
@@ -114,12 +170,10 @@ def main(
     console.result(metrics.as_text(table))
 
 
-Pair = tuple[np.ndarray, np.ndarray]  # queries, database
-
-
 def whitened(model: Described, by: Whitening) -> Pair:
     """A teacher's whitened descriptors of a set: queries and database, unit rows."""
-    return whitening.apply(model.query, by), whitening.apply(model.database, by)
+    work = partial(_whiten, by=by)
+    return video.lazily(work, model.query), video.lazily(work, model.database)
 
 
 def rank_set(
@@ -136,15 +190,23 @@ def rank_set(
         if name in white:
             found[name] = {"raw": found[name], "whitened": problem.ranks(*white[name])}
     query, database = (
-        prototypes.concatenate([white[t][side] for t in ensemble]) for side in (0, 1)
+        video.lazily(_concatenated, *(white[t][side] for t in ensemble)) for side in (0, 1)
     )
     found["fused"] = problem.ranks(query, database)
     student = models["student"]
     if student.attributes.get("aligned"):
-        embedded = whitening.apply(database, frame)
+        embedded = video.lazily(partial(_whiten, by=frame), database)
         found["asymmetric"] = problem.ranks(student.query, embedded)
-    about = {n: {"dim": m.query.shape[1], **m.attributes} for n, m in models.items()}
+    about = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
     return found, about
+
+
+def _whiten(rows: np.ndarray, by: Whitening) -> np.ndarray:
+    return whitening.apply(rows, by)
+
+
+def _concatenated(*rows: np.ndarray) -> np.ndarray:
+    return prototypes.concatenate(list(rows))
 
 
 def scored(found: dict[str, Any], protocol: str) -> dict[str, Any]:
@@ -181,43 +243,34 @@ def draw_set(
 
     folder.mkdir(parents=True, exist_ok=True)
     plots.bars(folder / "map.png", scores, problem.name)
-    positive = _positive_mask(problem)
     sims = {}
-    for t, (query, database) in white.items():
-        q, d = models[t].query.astype(np.float32), models[t].database.astype(np.float32)
-        sims[t] = (q @ d.T, query @ database.T)
-    plots.distributions(folder / "similarities.png", sims, positive)
+    for t, pair in white.items():
+        raw, kind = problem.plotted((models[t].query, models[t].database))
+        sims[t] = (raw, problem.plotted(pair)[0])
+    plots.distributions(folder / "similarities.png", sims, kind)
     if p.sheet_queries:
         student = models["student"]
-        first = rank.first_rows(student.query, student.database, 2 * p.sheet_results)
+        first = problem.first_rows(student.query, student.database, 2 * p.sheet_results)
         plots.sheet(folder / "queries.png", sheet_rows(problem, first, p))
 
 
 def sheet_rows(problem: Problem, first: np.ndarray, p: Params) -> list[list[tuple[Any, ...]]]:
-    """(file, box, verdict) of each query and its first results, junk left out."""
+    """(file, box, verdict) of each query and its first results, those that do not count left out.
+
+    A video is shown by its middle frame.
+    """
     step = max(len(problem.query) // max(p.sheet_queries, 1), 1)
-    rows = []
+    rows, kinds, pictures = [], problem.kinds(), problem.pictures
     for i in range(0, len(problem.query), step)[: p.sheet_queries]:
-        answers = problem.truth.queries[i].answers
-        good = np.concatenate([v for k, v in answers.items() if k not in ("junk", "negative")])
-        shown = [r for r in first[i] if r not in set(answers.get("junk", ()))][: p.sheet_results]
+        shown = [r for r in first[i] if kinds[i][r] >= 0][: p.sheet_results]
         q = int(problem.query[i])
-        row: list[tuple[Any, ...]] = [
-            (problem.pictures.file(q), problem.pictures.rectangle(q), None)
-        ]
+        box = None if pictures.start is not None else pictures.rectangle(q)
+        row: list[tuple[Any, ...]] = [(pictures.thumbnail(q), box, None)]
         for r in shown:
-            row.append((problem.pictures.file(int(problem.database[r])), None, bool(r in good)))
+            found = int(problem.database[r])
+            row.append((pictures.thumbnail(found), None, kinds[i][r] == 1))
         rows.append(row)
     return rows
-
-
-def _positive_mask(problem: Problem) -> np.ndarray:
-    """(q, n) int8: 1 positive, 0 negative, -1 junk."""
-    mask = np.zeros((len(problem.query), len(problem.database)), dtype=np.int8)
-    for row, q in zip(mask, problem.truth.queries, strict=True):
-        for kind, rows in q.answers.items():
-            row[rows] = -1 if kind == "junk" else 1 if kind != "negative" else 0
-    return mask
 
 
 if __name__ == "__main__":
