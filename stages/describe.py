@@ -1,7 +1,8 @@
-"""One model on plain pictures: the evaluation sets, or pictures of one's own.
+"""One model on plain pictures: the evaluation sets, or pictures or videos of one's own.
 
     python -m stages.describe MODEL data/prepared/evaluation data/described/MODEL
     python -m stages.describe models/student my/pictures mine.h5
+    python -m stages.describe models/student my/videos mine.h5
 
 MODEL is the name of a teacher, `fused` (the whitened ensemble in the student's frame) or a
 student's folder. Several scales are summed; pictures are batched by shape.
@@ -9,6 +10,8 @@ student's folder. Several scales are summed; pictures are batched by shape.
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,27 +50,43 @@ def main(
     ),
     params_file: Path = params.OPTION,
 ) -> None:
-    """Describe the pictures IMAGES by MODEL."""
+    """Describe the pictures (or videos) IMAGES by MODEL."""
     p = params.section(params_file, "describe", Params)
     values = params.read(params_file)
     sets = [n for n in values["evaluation"] if (images / f"{n}.h5").is_file()]
     if sets and (missing := [n for n in values["evaluation"] if n not in sets]):
         raise UserError(f"{images}: no {missing[0]}.h5; run prepare again")
     todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
-    todo = todo or [(own_pictures(images), out, images.name)]
+    work = partial(_run, model, p, values, params_file, whitenings)
+    if todo:
+        work(todo)
+        return
+    root, videos = own_videos(images)
+    if not videos:
+        work([(own_pictures(images), out, images.name)])
+        return
+    with runtime.parts("frames", root=str(root.resolve()), videos=sizes(root, videos)) as parts:
+        work([(decoded(root, videos, parts.folder), out, images.name)], root)
+
+
+def _run(
+    model: str, p: Params, values: dict[str, Any], where: Path, whitenings: Path, todo: "Todo",
+    root: Path | None = None,
+) -> None:  # fmt: skip
+    """Describe, and write one descriptor file a set; `root`: where the ids are the paths from."""
     describe_all = describe_fused if model == "fused" else describe_sets
-    for (found, file, _), (rows, about) in zip(
-        todo, describe_all(model, todo, p, values, params_file, whitenings), strict=True
-    ):
+    done = describe_all(model, todo, p, values, where, whitenings)
+    for (found, file, _), (rows, about) in zip(todo, done, strict=True):
         store.write(
             file,
             "descriptors",
             {
-                "descriptor": rows, "image_id": found.image_id, "path": found.path,
+                "descriptor": rows, "image_id": found.image_id,
+                "path": found.path if root is None else found.image_id,
                 **({} if found.start is None else {"start": found.start}),
             },
             **about,
-            root=found.root.as_posix(),
+            root=(root or found.root).as_posix(),
             scales=" ".join(f"{s:.6g}" for s in p.scales),
             set=found.digest,
         )  # fmt: skip
@@ -191,6 +210,40 @@ def _describe_batches(
     return np.concatenate(out)
 
 
+def own_videos(images: Path) -> tuple[Path, list[str]]:
+    """(root, paths) of the videos that IMAGES means: one, a folder of them, a list; or no paths."""
+    from .core import videos
+
+    root, paths = videos.listed(images)
+    if paths and images.is_dir() and any(_is_picture(f) for f in images.rglob("*")):
+        raise UserError(f"{images}: holds pictures and videos; describe them one after the other")
+    return root, paths
+
+
+def decoded(root: Path, paths: list[str], folder: Path) -> EvaluationSet:
+    """Videos with their frames in `folder`; those that are broken are told and left out."""
+    from .core import videos
+    from .core.loading import ahead
+
+    def decode(row: int) -> int | str:
+        try:
+            return videos.extract(root / paths[row], folder / f"{row:06d}")
+        except UserError as error:
+            return str(error)
+
+    jobs = ahead(decode, range(len(paths)))
+    counts = list(console.progress(jobs, total=len(paths), label="decoding"))
+    for reason in (c for c in counts if isinstance(c, str)):
+        console.say(f"left out: {reason}")
+    good = [row for row, count in enumerate(counts) if isinstance(count, int)]
+    if not good:
+        raise UserError(f"{root}: none of {len(paths)} videos can be decoded")
+    start = np.concatenate([[0], np.cumsum([counts[row] for row in good])]).astype(np.int64)
+    names = [paths[row] for row in good]
+    found = _own(folder, np.array(names), sizes(root, names), start)
+    return replace(found, path=np.array([f"{row:06d}" for row in good]))
+
+
 def own_pictures(images: Path) -> EvaluationSet:
     """Pictures of a folder (all below it, by suffix) or of a list file (a path a line)."""
     if images.is_dir():
@@ -205,11 +258,21 @@ def own_pictures(images: Path) -> EvaluationSet:
         raise UserError(f"{images}: neither a folder of pictures nor a list of their paths")
     if not found:
         raise UserError(f"{images}: no pictures in it ({', '.join(sorted(SUFFIXES))})")
-    names, n = np.array(found), len(found)
-    lengths = [(f, (root / f).stat().st_size if (root / f).is_file() else -1) for f in found]
+    return _own(root, np.array(found), sizes(root, found))
+
+
+def _own(
+    root: Path, names: np.ndarray, lengths: list[Any], start: np.ndarray | None = None
+) -> EvaluationSet:
     digest = hashlib.blake2b(repr(lengths).encode(), digest_size=16).hexdigest()
-    box = np.full((n, 4), np.nan, dtype=np.float32)
-    return EvaluationSet(root, names, names, np.array(["database"] * n), box, digest)
+    box = np.full((len(names), 4), np.nan, dtype=np.float32)
+    role = np.array(["database"] * len(names))
+    return EvaluationSet(root, names, names, role, box, digest, start)
+
+
+def sizes(root: Path, paths: list[str]) -> list[tuple[str, int]]:
+    """Each path with its length in bytes, -1 where there is no file."""
+    return [(f, (root / f).stat().st_size if (root / f).is_file() else -1) for f in paths]
 
 
 def _is_picture(file: Path) -> bool:

@@ -30,7 +30,7 @@ def frames(path: Path, fps: float = FPS) -> Iterator[Image.Image]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise UserError(f"{path}: no pictures in it, {_kinds(container)} only")
+                raise UserError(f"{path}: no pictures in it ({_kinds(container)})")
             yield from _frames(path, container, container.streams.video[0], fps)
     except FileNotFoundError:
         raise UserError(f"{path}: no such video") from None
@@ -64,6 +64,28 @@ def extract(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def listed(path: Path) -> tuple[Path, list[str]]:
+    """(root, paths relative to it): the videos that a file, a folder or a list file means.
+
+    No paths where it means none. A folder is searched with all below it.
+    """
+    if path.is_dir():
+        found = (f for f in path.rglob("*") if is_video(f) and f.is_file())
+        return path, sorted(f.relative_to(path).as_posix() for f in found)
+    if is_video(path):
+        return path.parent, [path.name]
+    try:
+        lines = [x.strip() for x in path.read_text("utf-8").splitlines()] if path.is_file() else []
+    except UnicodeDecodeError:  # a picture
+        lines = []
+    return path.parent, [x for x in lines if is_video(Path(x))]
+
+
+def is_video(path: Path) -> bool:
+    """Whether a path is a video's by its suffix."""
+    return path.suffix.lower() in SUFFIXES
+
+
 def count(folder: Path, most: int = MOST) -> int:
     """Frames `0000.jpg`, `0001.jpg` ... of a folder, `most` at most. UserError for none or gaps."""
     there = {f for f in os.listdir(folder) if f.endswith(".jpg")}
@@ -78,6 +100,8 @@ def count(folder: Path, most: int = MOST) -> int:
 
 
 def _frames(path: Path, c: Any, s: Any, fps: float) -> Iterator[Image.Image]:
+    if s.codec_context is None:
+        raise UserError(f"{path}: no decoder for its pictures")
     s.thread_type, s.codec_context.thread_count = "NONE", 1  # videos are decoded side by side
     wanted, begin, last, index = 0, None, 0.0, 0
     rate = float(s.average_rate or s.guessed_rate or 25)
@@ -100,4 +124,4 @@ def _upright(frame: Any) -> Image.Image:
 
 
 def _kinds(container: Any) -> str:
-    return " and ".join(sorted({s.type for s in container.streams})) or "nothing"
+    return " and ".join(sorted({f"{s.type} only" for s in container.streams})) or "no stream"

@@ -132,7 +132,7 @@ def edit(seed: int, name: str, difficulty: float) -> Edit:
         speed=float(np.exp(rng.uniform(-0.5, 0.5) * difficulty)) if does() else 1.0,
         mirrored=bool(rng.random() < 0.4 * difficulty),
         crop=(x, y, x + side, y + side),
-        inside=float(rng.uniform(1 - 0.5 * difficulty, 0.95)) if does() else 1.0,
+        inside=float(rng.uniform(0.95 - 0.45 * difficulty, 0.95)) if does() else 1.0,
         border=colour() if rng.random() < 0.6 else None,
         strip=colour() if does() else None,
         stickers=tuple(

@@ -12,7 +12,6 @@ from ..core import store, videos
 from ..core.errors import UserError
 from . import _parallel
 
-BROKEN_LIST = "broken.txt"
 SETTINGS = "decoded.json"
 
 
@@ -58,27 +57,33 @@ class Found:
         return [f"{len(self.broken)} broken videos left out: {first}{where}"]
 
 
-def decode(paths: dict[str, Path], by: Decoding) -> Found:
+def decode(paths: dict[str, Path], by: Decoding, part: str) -> Found:
     """Frames of each video id -> file, those that are there already taken as they are.
 
-    Broken videos are left out, and listed in `broken.txt` beside the frames.
+    Broken videos are left out, and listed in a file beside the frames, one for each `part`.
     """
     tasks = [(path, by.frames / name, by) for name, path in paths.items()]
     results = _parallel.each(_decode, tasks, "decoding videos", least=4)
-    return _sorted(dict(zip(paths, results, strict=True)), by.frames)
+    found = _sorted(dict(zip(paths, results, strict=True)))
+    by.frames.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{reason}\n" for reason in found.broken.values())
+    store.write_text(broken_list(by.frames, part), lines)
+    return found
 
 
 def counted(folder: Path, ids: Sequence[str], most: int) -> Found:
     """Frames that lie in `folder/<id>/` already. Raises UserError for an id without a folder."""
-    return _sorted({i: _count(folder / i, most) for i in ids}, None)
+    return _sorted({i: _count(folder / i, most) for i in ids})
 
 
-def _sorted(results: dict[str, int | str], listed: Path | None) -> Found:
+def broken_list(frames: Path, part: str) -> Path:
+    """The file that names what was left out of `part`."""
+    return frames / f"broken-{part}.txt"
+
+
+def _sorted(results: dict[str, int | str]) -> Found:
     good = {name: n for name, n in results.items() if isinstance(n, int)}
     broken = {name: reason for name, reason in results.items() if isinstance(reason, str)}
-    if listed is not None:
-        listed.mkdir(parents=True, exist_ok=True)
-        store.write_text(listed / BROKEN_LIST, "".join(f"{r}\n" for r in broken.values()))
     return Found(good, broken)
 
 

@@ -109,7 +109,8 @@ def _make(
         pass
     ids = [i for f in families for kind in f.ids().values() for i in kind]
     by = _videos.Decoding(images / "frames", FPS, settings.seconds, None)
-    return ids, _videos.decode({i: images / "videos" / f"{i}.mp4" for i in ids}, by)
+    paths = {i: images / "videos" / f"{i}.mp4" for i in ids}
+    return ids, _videos.decode(paths, by, families[0].kind)
 
 
 def _encode(task: tuple[Settings, Family, Path]) -> None:

@@ -4,17 +4,20 @@
 
 Both files are descriptor files (`descriptor`, `image_id`); queries are looked up in QUERY.h5,
 answers in DATABASE.h5. A new student's queries on an old one's database are scored the same way.
+Files with a dataset `start` describe videos by their frames.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import typer
 
 from ..core import console, store
 from ..core.errors import UserError
-from ..core.records import GroundTruth
-from ..retrieval import metrics, rank
+from ..core.plugins import nearest
+from ..core.records import GroundTruth, checked_start
+from ..retrieval import metrics, rank, video
 
 app = console.app()
 
@@ -25,9 +28,15 @@ def main(
     database: Path,
     ground_truth: Path,
     per_query: Path = typer.Option(None, help="Write each query's AP to this CSV."),
+    similarity: str = typer.Option("chamfer", help=f"Of videos: {', '.join(video.KINDS)}."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Rank DATABASE for every query of GROUND_TRUTH and print the scores."""
+    if similarity not in video.KINDS:
+        raise UserError(
+            f"no similarity {similarity!r}{nearest(similarity, video.KINDS)}: choose from "
+            f"{', '.join(video.KINDS)}"
+        )
     asked, searched = store.Stored(query, "descriptors"), store.Stored(database, "descriptors")
     values = store.read_json(ground_truth)
     rows = database_rows(searched, values, str(ground_truth))
@@ -41,14 +50,30 @@ def main(
         raise UserError(
             f"{query} has {q.shape[1]} dimensions and {database} {d.shape[1]}: of different models"
         )
-    ranks = rank.ranks(
-        q[[row[a.image_id] for a in truth.queries]], d[rows], [a.answers for a in truth.queries]
-    )
+    asking, answers = [row[a.image_id] for a in truth.queries], [a.answers for a in truth.queries]
+    if truth.protocol == "svd" or "start" in asked or "start" in searched:
+        queries = clips(asked).take(np.array(asking, dtype=np.int64))
+        sims = video.similarities(queries, clips(searched), similarity, rows)
+        ranks = video.ranks(
+            video.masked(sims, answers) if truth.protocol == "svd" else sims, answers
+        )
+    else:
+        ranks = rank.ranks(q[asking], d[rows], answers)
     found = metrics.all_scores(ranks, truth.protocol)
     aps = metrics.per_query(ranks, truth.protocol)
     if per_query is not None:
         write_csv(per_query, truth, aps)
     console.result(store.to_json(found).rstrip() if json else as_text(found, aps, len(rows)))
+
+
+def clips(stored: store.Stored) -> video.Clips:
+    """The videos of a descriptor file; pictures are videos of one frame."""
+    rows, ids = stored["descriptor"], stored["image_id"]
+    start: Any = stored["start"] if "start" in stored else np.arange(len(ids) + 1)
+    start = checked_start(start, len(ids), str(stored.path))
+    if start[-1] != len(rows):
+        raise UserError(f"{stored.path}: start counts {start[-1]} frames, there are {len(rows)}")
+    return video.Clips((rows,), start)
 
 
 def database_rows(searched: store.Stored, values: object, where: str) -> np.ndarray:
@@ -74,7 +99,7 @@ def write_csv(path: Path, truth: GroundTruth, aps: dict[str, list[float]]) -> No
 def as_text(found: dict[str, dict[str, float]], aps: dict[str, list[float]], rows: int) -> str:
     """A table for people, with the 95 % interval of mAP over the queries."""
     names = list(next(iter(found.values()), {}))
-    lines = [f"{rows} pictures searched", f"{'':10}" + "".join(f"{n:>11}" for n in names)]
+    lines = [f"{rows} searched", f"{'':10}" + "".join(f"{n:>11}" for n in names)]
     for difficulty, values in found.items():
         counted = np.array([v for v in aps[difficulty] if v == v])
         low, high = metrics.bootstrap(counted)
