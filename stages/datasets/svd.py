@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core import videos as core_videos
 from ..core.errors import UserError
 from . import Evaluation, Training, _videos
-from ._pictures import folder_at, named
+from ._pictures import named
 
 SUFFIX = ".mp4"
 Labels = dict[str, dict[str, bool]]  # query -> candidate -> whether it is a near-duplicate
@@ -51,7 +51,7 @@ def training(settings: Settings, images: Path) -> Training:
     shared = len(_members(labels)) - len(ids)
     notes = [f"{shared} videos left out that test_groundtruth names too"] if shared else []
     return Training(
-        root=folder_at(settings.frames, "datasets.svd.frames"),
+        root=_folder(settings.frames, "frames"),
         image_id=good,
         path=good,
         group=groups(labels, good),
@@ -81,7 +81,7 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     if absent := [q for q in labels if q not in found.count]:
         notes.append(f"{len(absent)} queries ask nothing, they are broken: {named(absent)}")
     return Evaluation(
-        root=folder_at(settings.frames, "datasets.svd.frames"),
+        root=_folder(settings.frames, "frames"),
         image_id=kept,
         path=kept,
         role=[role[i] for i in kept],
@@ -142,12 +142,12 @@ def groups(labels: Labels, ids: list[str]) -> np.ndarray:
 def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str) -> _videos.Found:
     """Frames of the videos; those `needed` must be there, those `wanted` may be missing."""
     if settings.videos is None:
-        folder = folder_at(settings.frames, "datasets.svd.frames")
+        folder = _folder(settings.frames, "frames")
         there = set(os.listdir(folder))
         _refuse_missing([i for i in needed if i not in there], folder, part)
         ids = [*needed, *(i for i in wanted if i in there)]
         return _videos.counted(folder, ids, settings.max_frames)
-    folder = folder_at(settings.videos, "datasets.svd.videos")
+    folder = _folder(settings.videos, "videos")
     paths = below(folder)
     _refuse_missing([i for i in needed if i not in paths], folder, part)
     by = _videos.Decoding(
@@ -167,6 +167,13 @@ def below(folder: Path) -> dict[str, Path]:
             if suffix.lower() in core_videos.SUFFIXES and not name.startswith("."):
                 found[stem] = Path(here) / name
     return found
+
+
+def _folder(path: str, key: str) -> Path:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"datasets.svd.{key}: {path}: no such folder; SVD is given by agreement")
+    return folder
 
 
 def _refuse_missing(absent: list[str], folder: Path, part: str) -> None:
@@ -193,7 +200,7 @@ def _listed(settings: Settings, part: str) -> Path | None:
 
 
 def _list(settings: Settings, name: str) -> Path:
-    folder = folder_at(settings.metadata, "datasets.svd.metadata")
+    folder = _folder(settings.metadata, "metadata")
     if not (folder / name).is_file():
         raise UserError(f"{folder}: no {name}; metadata-release.zip of svdbase.github.io has it")
     return folder / name
