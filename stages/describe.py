@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 app = console.app()
 PART_IMAGES = 2048
+LOOK_AHEAD = 1 << 20  # pictures whose shapes are known at a time
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"}
 
 
@@ -163,28 +164,39 @@ def load_model(
 def describe_images(
     net: "nn.Module", found: EvaluationSet, p: Params, px: int, parts: runtime.Parts, label: str
 ) -> np.ndarray:
-    """(n, dim) float16 unit descriptors of a set's pictures, in its order."""
-    from .core import images
-    from .retrieval.multiscale import batches_by_shape
-
-    n = found.pictures
-    shapes = [
-        images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), px) for i in range(n)
-    ]
-    batches = batches_by_shape(shapes, p.batch)
+    """(n, dim) float16 unit descriptors of a set's pictures, in its order; a memory map."""
     rows: np.ndarray | None = None
-    for first in range(0, len(batches), PART_IMAGES // p.batch + 1):
-        chunk = batches[first : first + PART_IMAGES // p.batch + 1]
-        done = parts.load(f"{first:06d}")
+    for number, chunk in enumerate(_chunks(found, p.batch, px)):
+        name = f"{number:06d}"
+        done = parts.load(name)
         if done is None:
             done = _describe_batches(net, found, chunk, p, px, label)
-            parts.save(f"{first:06d}", done)
-        if rows is None:
-            rows = np.empty((n, done.shape[1]), dtype=np.float16)
+            parts.save(name, done)
+        if rows is None:  # the file stays readable after its folder is gone
+            shape = (found.pictures, done.shape[1])
+            rows = np.lib.format.open_memmap(
+                parts.folder / "rows.npy", mode="w+", dtype=np.float16, shape=shape
+            )
         rows[np.concatenate(chunk)] = done
     if rows is None:
         raise UserError(f"{found.root}: no pictures to describe")
     return rows
+
+
+def _chunks(found: EvaluationSet, batch: int, px: int) -> Iterator[list[list[int]]]:
+    """Batches of pictures of one shape, PART_IMAGES or so at a time; a million looked at ahead."""
+    from .core import images
+    from .retrieval.multiscale import batches_by_shape
+
+    step = PART_IMAGES // batch + 1
+    for first in range(0, found.pictures, LOOK_AHEAD):
+        pictures = range(first, min(first + LOOK_AHEAD, found.pictures))
+        shapes = [
+            images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), px)
+            for i in pictures
+        ]
+        batches = [[first + i for i in b] for b in batches_by_shape(shapes, batch)]
+        yield from (batches[i : i + step] for i in range(0, len(batches), step))
 
 
 def _describe_batches(
@@ -223,16 +235,8 @@ def own_videos(images: Path) -> tuple[Path, list[str]]:
 def decoded(root: Path, paths: list[str], folder: Path) -> EvaluationSet:
     """Videos with their frames in `folder`; those that are broken are told and left out."""
     from .core import videos
-    from .core.loading import ahead
 
-    def decode(row: int) -> int | str:
-        try:
-            return videos.extract(root / paths[row], folder / f"{row:06d}")
-        except UserError as error:
-            return str(error)
-
-    jobs = ahead(decode, range(len(paths)))
-    counts = list(console.progress(jobs, total=len(paths), label="decoding"))
+    counts = videos.extract_all(root, paths, folder)
     for reason in (c for c in counts if isinstance(c, str)):
         console.say(f"left out: {reason}")
     good = [row for row, count in enumerate(counts) if isinstance(count, int)]

@@ -64,6 +64,20 @@ def extract(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def extract_all(root: Path, paths: list[str], folder: Path) -> list[int | str]:
+    """Frames of each video to `folder/000000` and so on: how many, or what is wrong with it."""
+    from .console import progress
+    from .loading import ahead
+
+    def work(row: int) -> int | str:
+        try:
+            return extract(root / paths[row], folder / f"{row:06d}")
+        except UserError as error:
+            return str(error)
+
+    return list(progress(ahead(work, range(len(paths))), total=len(paths), label="decoding"))
+
+
 def listed(path: Path) -> tuple[Path, list[str]]:
     """(root, paths relative to it): the videos that a file, a folder or a list file means.
 
