@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import test_layout
 from project import ROOT, TINY, checkout, run
 from ruamel.yaml import YAML
+
+from stages.core import params, plugins
+from stages.tools import doctor
 
 CHANGES = {
     **{k: v for k, v in TINY.items() if not k.startswith("datasets.")},
@@ -25,6 +29,19 @@ def test_its_stages_are_those_of_the_first() -> None:
     text = re.sub(r"^( *)- stages/", r"\1- ../stages/", text, flags=re.M)
     text = text.replace("python -m stages.", "PYTHONPATH=.. python -m stages.")
     assert (ROOT / "video/dvc.yaml").read_text("utf-8") == text
+
+
+@pytest.mark.parametrize("name", ["video/params.yaml", "stages/presets/svd.yaml"])
+def test_its_parameters_and_the_papers_are_whole(name: str) -> None:
+    values = params.read(ROOT / name)
+    assert [what for good, what in doctor.sections(ROOT / name, values) if not good] == []
+    for dataset, settings in values["datasets"].items():
+        params.check(settings, plugins.load("stages.datasets", dataset).Settings, dataset)
+    params.teachers(values, ROOT / name)
+    lines = (ROOT / name).read_text("utf-8").splitlines()
+    for number, line in enumerate(lines):  # every knob has a comment, as in params.yaml
+        if re.match(r"[a-z_]+:", line) and line.split(":")[0] in test_layout.STAGES:
+            assert lines[number + 1].strip().startswith("#"), line
 
 
 def write_params(path: Path) -> None:
@@ -69,8 +86,6 @@ def deps_are_what_is_loaded(root: Path, folder: Path) -> None:
     for name, entry in test_layout.resolved_stages(folder).items():
         arguments = entry["cmd"].split("stages.")[1].split()
         record = test_layout.RECORD.replace("pathlib.Path.cwd()", "pathlib.Path.cwd().parent")
-        import sys
-
         done = run(sys.executable, "-c", record, *arguments, cwd=folder, PYTHONPATH="..")
         line = next(x for x in done.stdout.splitlines() if x.startswith("LOADED"))
         loaded = set(json.loads(line.removeprefix("LOADED"))) - test_layout.EXEMPT
