@@ -16,6 +16,14 @@ demo: .venv/.ready ## set up, run the pipeline on the embedded world, print the 
 	dvc repro
 	@whiten-mtd results
 
+demo-video: .venv/.ready video/dvc.yaml ## the same on generated videos, in the folder video
+	cd video && dvc repro
+	@cd video && whiten-mtd results
+
+# The same stages, a folder further down.
+video/dvc.yaml: dvc.yaml
+	sed -e 's#^\( *\)- stages/#\1- ../stages/#; s#python -m stages\.#PYTHONPATH=.. python -m stages.#' $< > $@
+
 test: .venv/.ready ## set up, run the tests (minutes)
 	pytest
 

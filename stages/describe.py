@@ -1,7 +1,8 @@
-"""One model on plain pictures: the evaluation sets, or pictures of one's own.
+"""One model on plain pictures: the evaluation sets, or pictures or videos of one's own.
 
     python -m stages.describe MODEL data/prepared/evaluation data/described/MODEL
     python -m stages.describe models/student my/pictures mine.h5
+    python -m stages.describe models/student my/videos mine.h5
 
 MODEL is the name of a teacher, `fused` (the whitened ensemble in the student's frame) or a
 student's folder. Several scales are summed; pictures are batched by shape. A set of distractors
@@ -9,7 +10,8 @@ is a set like any other here: described once for each model.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from pydantic import Field
 
 from .core import console, params, runtime, store
 from .core.errors import UserError
-from .core.images import listed
+from .core.images import SUFFIXES, listed
 from .core.protocol import crop_of
 from .core.records import EvaluationSet
 from .retrieval.scales import How, Scales, Side, check_names, how_of
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 app = console.app()
 PART_IMAGES = 2048
+LOOK_AHEAD = 1 << 20  # pictures whose shapes are known at a time
 
 
 class Params(params.Section):
@@ -51,7 +54,7 @@ def main(
     ),
     params_file: Path = params.OPTION,
 ) -> None:
-    """Describe the pictures IMAGES by MODEL."""
+    """Describe the pictures (or videos) IMAGES by MODEL."""
     p = params.section(params_file, "describe", Params)
     values = params.read(params_file)
     sets = [n for n in values["evaluation"] if (images / f"{n}.h5").is_file()]
@@ -60,31 +63,47 @@ def main(
     todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
     for found, _, _ in todo:
         found.check_pictures()
-    if not values["evaluation"] and images.is_dir() and not any(images.iterdir()):
-        out.mkdir(parents=True, exist_ok=True)
-        console.say("no evaluation sets: nothing to describe")
+    work = partial(describe_todo, model, p, values, params_file, whitenings)
+    if not todo:
+        describe_own(images, out, values, work)
         return
-    todo = todo or [(own_pictures(images), out, images.name)]
-    describe_todo(model, todo, p, values, params_file, whitenings)
+    work(todo)
     earlier = Path(model, "earlier")  # the student that this one's descriptors match
-    if sets and (earlier / "config.json").is_file():
+    if (earlier / "config.json").is_file():
         todo = [(found, out / "earlier" / file.name, n) for found, file, n in todo]
-        describe_todo(str(earlier), todo, p, values, params_file, whitenings)
+        describe_todo(str(earlier), p, values, params_file, whitenings, todo)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
 Done = Iterator[tuple[Any, dict[str, Any]]]  # rows: a length, and an array for a slice
 
 
+def describe_own(images: Path, out: Path, values: dict[str, Any], work: "Work") -> None:
+    """Describe pictures or videos of one's own; where there are no sets at all, nothing."""
+    if not values["evaluation"] and images.is_dir() and not any(images.iterdir()):
+        out.mkdir(parents=True, exist_ok=True)
+        console.say("no evaluation sets: nothing to describe")
+        return
+    root, videos = own_videos(images)
+    if not videos:
+        work([(own_pictures(images), out, images.name)])
+        return
+    with runtime.parts("frames", root=str(root.resolve()), videos=sizes(root, videos)) as parts:
+        work([(decoded(root, videos, parts.folder), out, images.name)], root)
+
+
+Work = Callable[..., None]
+
+
 def describe_todo(
-    model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
-) -> None:
-    """Write one model's descriptor file of each set."""
+    model: str, p: Params, values: dict[str, Any], where: Path, whitenings: Path, todo: Todo,
+    root: Path | None = None,
+) -> None:  # fmt: skip
+    """Write one model's descriptor file of each set; `root`: where the ids are the paths from."""
     describe_all = describe_fused if model == "fused" else describe_sets
-    for (found, file, _), (rows, about) in zip(
-        todo, describe_all(model, todo, p, values, where, whitenings), strict=True
-    ):
-        whence = {"root": found.root.as_posix(), "set": found.digest}
+    done = describe_all(model, todo, p, values, where, whitenings)
+    for (found, file, _), (rows, about) in zip(todo, done, strict=True):
+        whence = {"root": (root or found.root).as_posix(), "set": found.digest}
         whence["crop"] = crop_of(found, found.role == "query")
         with store.create(file, "descriptors", **about, **whence) as writer:
             dim = rows[:1].shape[1]
@@ -92,7 +111,9 @@ def describe_todo(
             for start in range(0, len(rows), PART_IMAGES):
                 writer.append("descriptor", rows[start : start + PART_IMAGES])
             writer.array("image_id", found.image_id)
-            writer.array("path", found.path)
+            writer.array("path", found.path if root is None else found.image_id)
+            if found.start is not None:
+                writer.array("start", found.start)
 
 
 def describe_sets(
@@ -198,28 +219,37 @@ def describe_images(
     net: "nn.Module", found: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
 ) -> np.ndarray:
     """(n, dim) float16 unit descriptors of a set's pictures, in its order, on disk (unlinked)."""
-    from .core import images
-
-    n = len(found.image_id)
-    looked = console.progress(range(n), total=n, label=f"{label}: shapes")
-    shapes = [
-        images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), how.px) for i in looked
-    ]
-    batches = images.batches_by_shape(shapes, p.batch)
     rows: np.ndarray | None = None
-    for first in range(0, len(batches), PART_IMAGES // p.batch + 1):
-        chunk = batches[first : first + PART_IMAGES // p.batch + 1]
-        done = parts.load(f"{first:06d}")
+    for number, chunk in enumerate(_chunks(found, p.batch, how.px, label)):
+        name = f"{number:06d}"
+        done = parts.load(name)
         if done is None:
             done = _describe_batches(net, found, chunk, p, how, label)
-            parts.save(f"{first:06d}", done)
+            parts.save(name, done)
         if rows is None:  # a million rows are no guest of the memory
-            shape = (n, done.shape[1])
+            shape = (found.count, done.shape[1])
             rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
         rows[np.concatenate(chunk)] = done
     if rows is None:
         raise UserError(f"{found.root}: no pictures to describe")
     return rows
+
+
+def _chunks(
+    found: EvaluationSet, batch: int, px: int | None, label: str
+) -> Iterator[list[list[int]]]:
+    """Batches of pictures of one shape, PART_IMAGES or so at a time; a million looked at ahead."""
+    from .core import images
+
+    step = PART_IMAGES // batch + 1
+    for first in range(0, found.count, LOOK_AHEAD):
+        pictures = range(first, min(first + LOOK_AHEAD, found.count))
+        looked = console.progress(pictures, total=len(pictures), label=f"{label}: shapes")
+        shapes = [
+            images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), px) for i in looked
+        ]
+        batches = [[first + i for i in b] for b in images.batches_by_shape(shapes, batch)]
+        yield from (batches[i : i + step] for i in range(0, len(batches), step))
 
 
 def _describe_batches(
@@ -250,14 +280,51 @@ def _describe_batches(
     return np.concatenate(out)
 
 
+def own_videos(images: Path) -> tuple[Path, list[str]]:
+    """(root, paths) of the videos that IMAGES means: one, a folder of them, a list; or no paths."""
+    from .core import videos
+
+    root, paths = videos.listed(images)
+    if paths and images.is_dir() and any(f.suffix.lower() in SUFFIXES for f in images.rglob("*")):
+        raise UserError(f"{images}: holds pictures and videos; describe them one after the other")
+    return root, paths
+
+
+def decoded(root: Path, paths: list[str], folder: Path) -> EvaluationSet:
+    """Videos with their frames in `folder`; those that are broken are told and left out."""
+    from .core import videos
+
+    counts = videos.extract_all(root, paths, folder)
+    for reason in (c for c in counts if isinstance(c, str)):
+        console.say(f"left out: {reason}")
+    good = [row for row, count in enumerate(counts) if isinstance(count, int)]
+    if not good:
+        raise UserError(f"{root}: none of {len(paths)} videos can be decoded")
+    start = np.concatenate([[0], np.cumsum([counts[row] for row in good])]).astype(np.int64)
+    names = [paths[row] for row in good]
+    found = _own(folder, np.array(names), sizes(root, names), start)
+    return replace(found, path=np.array([f"{row:06d}" for row in good]))
+
+
 def own_pictures(images: Path) -> EvaluationSet:
     """Pictures of a folder, of a list file (a path a line), or one picture."""
     root, found = listed(images)
-    names, n = np.array(found), len(found)
-    lengths = [(f, (root / f).stat().st_size if (root / f).is_file() else -1) for f in found]
+    names = np.array(found)
+    return _own(root, names, sizes(root, found))
+
+
+def _own(
+    root: Path, names: np.ndarray, lengths: list[Any], start: np.ndarray | None = None
+) -> EvaluationSet:
     digest = hashlib.blake2b(repr(lengths).encode(), digest_size=16).hexdigest()
-    box = np.full((n, 4), np.nan, dtype=np.float32)
-    return EvaluationSet(root, names, names, np.array(["database"] * n), box, digest)
+    box = np.full((len(names), 4), np.nan, dtype=np.float32)
+    role = np.array(["database"] * len(names))
+    return EvaluationSet(root, names, names, role, box, digest, start=start)
+
+
+def sizes(root: Path, paths: list[str]) -> list[tuple[str, int]]:
+    """Each path with its length in bytes, -1 where there is no file."""
+    return [(f, (root / f).stat().st_size if (root / f).is_file() else -1) for f in paths]
 
 
 if __name__ == "__main__":

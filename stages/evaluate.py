@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,13 +21,12 @@ from pydantic import Field
 from .core import console, params, protocol, store
 from .distill import prototypes, whitening
 from .distill.whitening import Whitening
-from .retrieval import metrics, rank
-from .retrieval.problem import Described, Problem
-from .retrieval.rows import Mapped, Rows
+from .retrieval import metrics
+from .retrieval.problem import Described, Problem, mapped
 
 app = console.app()
 PLOTTED_ROWS = 4096  # of the database, in the plots of similarities
-Pair = tuple[np.ndarray, Rows]  # queries, database
+Pair = tuple[Any, Any]  # queries, and the database as it is read
 
 
 class Params(params.Section):
@@ -35,6 +34,7 @@ class Params(params.Section):
 
     sheet_queries: int = Field(ge=0)
     sheet_results: int = Field(ge=1, le=20)
+    similarity: Literal["chamfer", "max", "mean", "mean_pooled", "max_pooled"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def main(
     about: dict[str, Any] = {}
     rules: dict[str, dict[str, protocol.Protocol]] = {}
     lines = ["set,model,difficulty,query,ap"]
-    for problem in problems(evaluation, values["evaluation"]):
+    for problem in problems(evaluation, values["evaluation"], p.similarity):
         models = {m: problem.described(described / m, open_file) for m in names}
         if models["student"].attributes.get("compatible"):
             models["earlier"] = problem.described(described / "student/earlier", open_file)
@@ -95,12 +95,12 @@ def main(
         console.result("\n".join(protocol.lines(name, of_models)))
 
 
-def problems(folder: Path, sets: dict[str, Any]) -> Iterator[Problem]:
+def problems(folder: Path, sets: dict[str, Any], similarity: str) -> Iterator[Problem]:
     """Every set that asks, and once more among its distractors where it names a set of them."""
     for name, entry in sets.items():
         if not (folder / f"{name}.json").is_file():
             continue  # a collection of distractors asks nothing
-        problem = Problem.read(folder, name)
+        problem = Problem.read(folder, name, similarity)
         yield problem
         if distractors := entry.get("distractors"):
             yield problem.among(folder, distractors)
@@ -128,7 +128,7 @@ def rank_set(
     rules["fused"] = problem.protocol(models[ensemble[0]], **merged)
     student, frame = models["student"], fitted["fused"]
     if student.attributes.get("aligned"):
-        found["asymmetric"] = problem.ranks(student.query, Mapped(frame.apply, database))
+        found["asymmetric"] = problem.ranks(student.query, mapped(frame.apply, database))
         px = protocol.merged([rules["student"].image_px, merged["image_px"]])
         rules["asymmetric"] = problem.protocol(student, image_px=px, whitening=frame.source)
     if "earlier" in models:
@@ -139,16 +139,17 @@ def rank_set(
 
 def whitened(model: Described, by: Fitted) -> Pair:
     """A teacher's whitened descriptors of a set: queries, and the database as it is read."""
-    return by.apply(model.query), Mapped(by.apply, model.database)
+    return mapped(by.apply, model.query), mapped(by.apply, model.database)
 
 
 def together(teachers: list[Pair]) -> Pair:
     """The whitened descriptors of several teachers, concatenated."""
     queries, databases = zip(*teachers, strict=True)
-    return (
-        prototypes.concatenate(queries),
-        Mapped(lambda *rows: prototypes.concatenate(rows), *databases),
-    )
+    return mapped(_concatenated, *queries), mapped(_concatenated, *databases)
+
+
+def _concatenated(*rows: np.ndarray) -> np.ndarray:
+    return prototypes.concatenate(list(rows))
 
 
 def scored(found: dict[str, Any], protocol: str) -> dict[str, Any]:
@@ -189,12 +190,13 @@ def draw_set(
     sims = {}
     for t, by in fitted.items():
         if t in models:
-            q, d = models[t].query, models[t].database[rows]
-            sims[t] = (q.astype(np.float32) @ d.astype(np.float32).T, by.apply(q) @ by.apply(d).T)
+            query, database = whitened(models[t], by)
+            raw = problem.similarities(models[t].query, models[t].database, rows)
+            sims[t] = (raw, problem.similarities(query, database, rows))
     plots.distributions(folder / "similarities.png", sims, verdicts)
     if p.sheet_queries:
         student = models["student"]
-        first = rank.first_rows(student.query, student.database, 2 * p.sheet_results)
+        first = problem.first_rows(student.query, student.database, 2 * p.sheet_results)
         plots.sheet(folder / "queries.png", sheet_rows(problem, first, p))
 
 
@@ -208,7 +210,7 @@ def sheet_rows(problem: Problem, first: np.ndarray, p: Params) -> list[list[tupl
         shown = [r for r in first[i] if r not in set(answers.get("junk", ()))][: p.sheet_results]
         q = int(problem.query[i])
         row: list[tuple[Any, ...]] = [
-            (problem.pictures.file(q), problem.pictures.rectangle(q), None)
+            (problem.pictures.thumbnail(q), problem.pictures.rectangle(q), None)
         ]
         for r in shown:
             row.append((problem.file(int(r)), None, bool(r in good)))

@@ -9,6 +9,7 @@ from training, to choose by) and `evaluation/<set>.h5` and `.json`, and says wha
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pydantic import Field
 from .core import console, params, store
 from .core.errors import UserError
 from .core.plugins import nearest
-from .core.records import picture_digest
+from .core.records import picture_digest, shown
 from .datasets import Evaluation, Training, load
 from .distill import views
 
@@ -62,6 +63,8 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
     _refuse_questions(sets, evaluation)
     (out / "evaluation").mkdir(exist_ok=True)  # an output, also where there is nothing to score
     counts = views.expected_counts(train.group, epochs=p.epochs, most=p.views)
+    if train.frames is not None:
+        counts += counts % 2  # two views show the same frame
     _write_train(out / "train.h5", train, counts, p)
     _write_validation(out, measured(validation, p))
     console.say(_paragraph(p, train, validation, counts))
@@ -70,7 +73,8 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
     for name, found in evaluation.items():
         write_evaluation(out / "evaluation", name, found)
         roles = {r: found.role.count(r) for r in dict.fromkeys(found.role)}
-        console.say(f"{name}: {', '.join(f'{n} {r} pictures' for r, n in roles.items())}")
+        noun = "pictures" if found.frames is None else "videos"
+        console.say(f"{name}: {', '.join(f'{n} {r} {noun}' for r, n in roles.items())}")
         for note in found.notes:
             console.say(f"  {note}")
 
@@ -105,17 +109,20 @@ def measured(validation: Training, p: Params) -> Training:
 
 def write_evaluation(folder: Path, name: str, found: Evaluation) -> None:
     """`<name>.h5`, and `<name>.json` where there is a ground truth."""
+    arrays = {
+        "image_id": np.array(found.image_id, dtype=str),
+        "path": np.array(found.path, dtype=str),
+        "role": np.array(found.role, dtype=str), "box": np.asarray(found.box, dtype=np.float32),
+    }  # fmt: skip
+    if found.frames is not None:
+        arrays["start"] = np.concatenate([[0], np.cumsum(found.frames)]).astype(np.int64)
     store.write(
         folder / f"{name}.h5",
         "evaluation",
-        {
-            "image_id": np.array(found.image_id, dtype=str),
-            "path": np.array(found.path, dtype=str),
-            "role": np.array(found.role, dtype=str), "box": np.asarray(found.box, dtype=np.float32),
-        },
+        arrays,
         root=found.root.as_posix(),
-        pictures=picture_digest(found.root, found.path),
-    )  # fmt: skip
+        pictures=picture_digest(found.root, found.path, found.frames),
+    )
     if found.queries is not None:
         answers = {
             "format": store.file_format("ground-truth"), "protocol": found.protocol,
@@ -196,11 +203,17 @@ def _hash01(text: str) -> float:
 def _rows(t: Training, keep: np.ndarray, group: np.ndarray) -> Training:
     rows = np.flatnonzero(keep)
     ids, paths = [t.image_id[i] for i in rows], [t.path[i] for i in rows]
-    return Training(t.root, ids, paths, group[rows], t.notes)
+    frames = None if t.frames is None else t.frames[rows]
+    return Training(t.root, ids, paths, group[rows], t.notes, frames)
 
 
 def _write_train(path: Path, t: Training, counts: np.ndarray, p: Params) -> None:
-    view_image, view = views.draw_all(p.seed, t.image_id, counts)
+    view_image, view = views.draw_all(p.seed, t.image_id, counts, t.frames)
+    columns: tuple[str, ...] = views.COLUMNS
+    paths: Iterable[str] = t.path
+    if t.frames is not None:
+        columns = views.VIDEO_COLUMNS
+        paths = shown(t.path, view_image, view[:, columns.index("frame")])
     store.write(
         path,
         "train",
@@ -208,9 +221,9 @@ def _write_train(path: Path, t: Training, counts: np.ndarray, p: Params) -> None
             "image_id": np.array(t.image_id), "path": np.array(t.path), "group": t.group,
             "view_image": view_image, "view": view,
         },
-        columns=" ".join(views.COLUMNS),
+        columns=" ".join(columns),
         root=t.root.as_posix(),
-        pictures=picture_digest(t.root, t.path),
+        pictures=picture_digest(t.root, paths),
     )  # fmt: skip
 
 
@@ -225,11 +238,9 @@ def _write_validation(out: Path, v: Training) -> None:
     ]
     n = len(v.image_id)
     box = np.full((n, 4), np.nan, dtype=np.float32)
-    write_evaluation(
-        out,
-        "validation",
-        Evaluation(v.root, v.image_id, v.path, ["database"] * n, box, "positives", queries),
-    )
+    roles = ["database"] * n
+    found = Evaluation(v.root, v.image_id, v.path, roles, box, "positives", queries, [], v.frames)
+    write_evaluation(out, "validation", found)
 
 
 def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
@@ -237,11 +248,12 @@ def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
     groups = len(np.unique(t.group[t.group >= 0]))
     lonely = int((t.group < 0).sum())
     aside = len(np.unique(v.group))
+    noun = "picture" if t.frames is None else "video"
     return (
-        f"{p.dataset}: {len(t.image_id)} training pictures, {groups} groups of "
-        f"{sizes.min()} to {sizes.max()}, {lonely} pictures without a group; "
-        f"{int(counts.sum())} views, {counts.min()} to {counts.max()} a picture, as {p.epochs} "
-        f"epochs would use them; {aside} groups ({len(v.image_id)} pictures) set aside for "
+        f"{p.dataset}: {len(t.image_id)} training {noun}s, {groups} groups of "
+        f"{sizes.min()} to {sizes.max()}, {lonely} {noun}s without a group; "
+        f"{int(counts.sum())} views, {counts.min()} to {counts.max()} a {noun}, as {p.epochs} "
+        f"epochs would use them; {aside} groups ({len(v.image_id)} {noun}s) set aside for "
         f"validation"
     )
 

@@ -231,9 +231,10 @@ def read_probe(prepared: Path, p: Params) -> "Probe | None":
     where = prepared / "validation.json"
     truth = GroundTruth.parse(store.read_json(where), found.image_id, str(where))
     row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
-    pixels = [images.plain(images.read(found.file(i)), None, p.image_px) for i in range(len(row))]
+    files = (found.file(i) for i in range(found.count))
+    pixels = [images.plain(images.read(f), None, p.image_px) for f in files]
     query = np.array([row[q.image_id] for q in truth.queries])
-    return Probe(pixels, query, [q.answers for q in truth.queries])
+    return Probe(pixels, query, [q.answers for q in truth.queries], start=found.start)
 
 
 def plan_of(p: Params) -> "Plan":

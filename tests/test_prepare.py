@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from stages import prepare
 from stages.core import console, store
 from stages.core.records import EvaluationSet, GroundTruth, TrainSet
+from stages.distill import pairs
 
 ROOT = Path(__file__).parents[1]
 PREPARE = {
@@ -222,3 +223,40 @@ def test_all_groups_set_aside_is_refused(
         if code == 0:
             both.append(len(world.train().image_id))
     assert both and min(both) > 0  # where it says yes, there is something to train on
+
+
+def test_a_pair_of_a_video_is_one_frame_by_both_recipes(tmp_path: Path) -> None:
+    """Videos end to end: an odd limit of views is raised, lone videos pair their views in turn."""
+    (tmp_path / "lists").mkdir()
+    names = [f"v{k}" for k in range(12)]
+    for k, name in enumerate(names):
+        for n in range(1 + k % 5):
+            picture(tmp_path / f"frames/{name}/{n:04d}.jpg", 10 * k + n)
+    lines = [f"{names[k]} {names[k + 1]} 1" for k in range(0, 8, 2)]
+    (tmp_path / "lists/train_groundtruth").write_text("\n".join(lines))
+    (tmp_path / "lists/test_groundtruth").write_text("v8 v9 1\nv8 v10 0")
+    (tmp_path / "lists/unlabeled-data-id").write_text("v11.mp4\n")
+    values = YAML(typ="safe").load((ROOT / "stages/presets/svd.yaml").read_text("utf-8"))
+    values["datasets"]["svd"] |= {
+        "metadata": str(tmp_path / "lists"), "frames": str(tmp_path / "frames"), "videos": None,
+    }  # fmt: skip
+    values["prepare"] |= {"views": 3, "validation_share": 0.0}
+    with (tmp_path / "params.yaml").open("w") as f:
+        YAML(typ="safe").dump(values, f)
+    arguments = [str(tmp_path / "out"), "--params", str(tmp_path / "params.yaml")]
+    assert console.run(prepare.app, arguments) == 0
+    t = TrainSet.read(tmp_path / "out/train.h5")
+    assert (t.group == -1).all() and np.diff(t.spans()).tolist() == [4] * 8
+    frames, role = (t.view[:, t.columns.index(n)] for n in ("frame", "role"))
+    for anchor, positive in pairs.plan(t.group, t.spans(), batch=4, epochs=5, seed=0):
+        assert np.array_equal(t.view_image[anchor], t.view_image[positive])
+        assert np.array_equal(frames[anchor], frames[positive])
+        assert (role[anchor] == 0).all() and (role[positive] == 1).all()
+    assert all(t.file(*t.source(row)).is_file() for row in range(len(t.view)))
+    e = EvaluationSet.read(tmp_path / "out/evaluation/svd.h5")
+    assert e.start is not None and np.diff(e.start).tolist() == [4, 5, 1, 2]
+    assert e.file(4).parts[-2:] == ("v9", "0000.jpg") and e.thumbnail(1).name == "0002.jpg"
+    assert e.role.tolist() == ["query", "database", "database", "distractor"]
+    GroundTruth.parse(
+        json.loads((tmp_path / "out/evaluation/svd.json").read_text()), e.image_id[1:], "svd"
+    )

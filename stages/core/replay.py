@@ -2,11 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import groupby
 
 import numpy as np
 from PIL import Image
 
-from . import images
+from . import effects, images
 from .records import TrainSet
 
 
@@ -18,36 +19,35 @@ class Replay:
 
     def __init__(self, views: TrainSet, px: int, cache_bytes: int = 0) -> None:
         self.views, self.px, self.spans = views, px, views.spans()
-        self._cache: OrderedDict[int, Image.Image] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
         self._left = cache_bytes
 
     def pictures(self, span: tuple[int, int]) -> np.ndarray:
         """All views of the pictures first..last - 1, in order: (b, px, px, 3) uint8."""
         out = []
-        for picture in range(*span):
-            image = images.read(self.views.file(picture))  # decoded once for all its views
-            rows = range(self.spans[picture], self.spans[picture + 1])
-            out += [self._render(image, row) for row in rows]
+        rows = range(self.spans[span[0]], self.spans[span[1]])
+        for source, views in groupby(rows, self.views.source):
+            image = images.read(self.views.file(*source))  # decoded once for views of it in a row
+            out += [self._render(image, row) for row in views]
         return np.stack(out) if out else np.zeros((0, self.px, self.px, 3), np.uint8)
 
     def rows(self, rows: Iterable[int]) -> np.ndarray:
         """The views `rows`, in that order: (b, px, px, 3) uint8."""
-        return np.stack(
-            [self._render(self._picture(int(self.views.view_image[r])), r) for r in rows]
-        )
+        return np.stack([self._render(self._picture(self.views.source(r)), r) for r in rows])
 
     def _render(self, image: Image.Image, row: int) -> np.ndarray:
         values = self.views.view[row]
         view = {n: float(v) for n, v in zip(self.views.columns, values, strict=True)}
-        return images.render(image, view, self.px)
+        pixels = images.render(image, view, self.px)
+        return effects.apply(pixels, view) if "blur" in view else pixels
 
-    def _picture(self, picture: int) -> Image.Image:
-        if picture in self._cache:
-            self._cache.move_to_end(picture)
-            return self._cache[picture]
-        image = images.read(self.views.file(picture))
+    def _picture(self, source: tuple[int, int]) -> Image.Image:
+        if source in self._cache:
+            self._cache.move_to_end(source)
+            return self._cache[source]
+        image = images.read(self.views.file(*source))
         self._left -= image.width * image.height * 3
-        self._cache[picture] = image
+        self._cache[source] = image
         while self._left < 0 and self._cache:
             _, old = self._cache.popitem(last=False)
             self._left += old.width * old.height * 3

@@ -19,13 +19,18 @@ from ..core.errors import UserError
 
 @dataclass(frozen=True)
 class Training:
-    """Pictures to learn from: `group` (n,) int32 says which show the same, -1 none."""
+    """Pictures to learn from: `group` (n,) int32 says which show the same, -1 none.
+
+    Where `frames` (n,) is given they are videos of so many frames, and `path` is the folder of a
+    video's frames (`0000.jpg`, `0001.jpg` and so on). The same holds for an Evaluation.
+    """
 
     root: Path
     image_id: list[str]
     path: list[str]  # relative to root
     group: np.ndarray
     notes: list[str] = field(default_factory=list)  # what was left out and why, one line each
+    frames: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Evaluation:
     protocol: str
     queries: list[dict[str, Any]] | None
     notes: list[str] = field(default_factory=list)
+    frames: np.ndarray | None = None
 
 
 def load(name: str, part: str, settings: dict[str, Any], where: str) -> tuple[ModuleType, Any]:

@@ -6,11 +6,8 @@ settings, its building and its number: neither the number of workers nor a large
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.console import progress
-from ..core.errors import UserError
-from . import Evaluation, Training
+from . import Evaluation, Training, _parallel
 from ._buildings import generator
 from ._facades import facade
 from ._scenes import Shot, look, render
@@ -186,29 +181,9 @@ def _draw(task: tuple[Settings, Plan, Path]) -> list[Drawn]:
     return drawn
 
 
-def _workers() -> int:
-    given = os.environ.get("WHITEN_MTD_WORKERS", "") or str(os.cpu_count() or 1)
-    if not given.isdecimal():
-        raise UserError(f"WHITEN_MTD_WORKERS: a whole number is needed, not {given!r}")
-    return int(given)
-
-
 def _draw_all(
     settings: Settings, plans: list[Plan], images: Path, label: str
 ) -> Iterator[list[Drawn]]:
-    """Draw the plans on all cores, in order; in this process where no pool can be had."""
+    """Draw the plans on all cores, in order."""
     tasks = [(settings, plan, images) for plan in plans]
-    workers = min(_workers(), len(tasks) // 8)  # a worker costs as much as some 60 pictures
-    done = 0
-    if workers > 1:
-        # spawn: a fork of a process that holds threads (torch, BLAS) may never wake up
-        context = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                drawn = pool.map(_draw, tasks, chunksize=4)
-                for shots in progress(drawn, total=len(tasks), label=label):
-                    done += 1
-                    yield shots
-        except (BrokenProcessPool, OSError):
-            pass  # a sandbox without processes: go on here, where any other error shows again
-    yield from progress(map(_draw, tasks[done:]), total=len(tasks) - done, label=label)
+    return _parallel.each(_draw, tasks, label)  # a worker costs as much as some 60 pictures

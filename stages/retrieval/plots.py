@@ -64,7 +64,7 @@ def distributions(
     axes = np.atleast_2d(figure.subplots(len(sims), 2, squeeze=False))
     for row, (teacher, pair) in zip(axes, sims.items(), strict=True):
         for axis, values, when in zip(row, pair, ("raw", "whitened"), strict=True):
-            low, high = np.quantile(values, [0.0005, 0.9999])
+            low, high = np.quantile(values[positive >= 0], [0.0005, 0.9999])
             bins = np.linspace(low, high, 60)
             for kind, colour, label in ((0, GREY, "negatives"), (1, GREEN, "positives")):
                 axis.hist(

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..core.images import batches_by_shape
 from ..core.layers import as_input
-from . import metrics, rank
+from . import metrics, rank, video
 from .multiscale import describe
 
 
@@ -16,7 +16,8 @@ class Probe:
     """Mean average precision of a network on fixed pictures, each of which may be a query.
 
     `pixels`: (h, w, 3) uint8 of each picture; `query` their rows that ask; `wanted` by query the
-    rows that are `positive` and `junk`.
+    rows that are `positive` and `junk`. Where `start` (n + 1,) is given the pictures are the frames
+    of videos, and rows are videos, compared by chamfer.
     """
 
     def __init__(
@@ -25,7 +26,9 @@ class Probe:
         query: np.ndarray,
         wanted: Sequence[dict[str, np.ndarray]],
         batch: int = 64,
+        start: np.ndarray | None = None,
     ) -> None:
+        self._start = start
         self._query, self._wanted, self._count = query, wanted, len(pixels)
         shapes = [(p.shape[0], p.shape[1]) for p in pixels]
         self._rows = batches_by_shape(shapes, batch)
@@ -36,7 +39,12 @@ class Probe:
         was_training = net.training
         descriptor = self.descriptors(net.eval())
         net.train(was_training)
-        found = rank.ranks(descriptor[self._query], descriptor, self._wanted)
+        if self._start is None:
+            found = rank.ranks(descriptor[self._query], descriptor, self._wanted)
+        else:
+            clips = video.Clips((descriptor,), self._start)
+            sims = video.similarities(clips.take(self._query), clips, "chamfer")
+            found = video.ranks(sims, self._wanted)
         return metrics.all_scores(found, "positives")["all"]["map"]
 
     def descriptors(self, net: nn.Module) -> np.ndarray:

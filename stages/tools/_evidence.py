@@ -12,7 +12,6 @@ from ..core import store
 from ..core.errors import UserError
 from ..core.records import Targets, TrainSet
 from ..distill import winners
-from ..retrieval import rank
 from ..retrieval.problem import Described, Problem
 from . import _pages
 from ._runs import Run
@@ -118,6 +117,9 @@ def _sheet(
 ) -> Callable[[int], dict[str, Any]]:
     """A function: query number -> its AP by model, itself and its first results as pictures."""
 
+    junk_most = max(len(a.get("junk", ())) for a in problem.answers)
+    first = problem.first_rows(described.query, described.database, RESULTS + junk_most)
+
     def of(number: int) -> dict[str, Any]:
         query = problem.truth.queries[number]
         own = int(problem.query[number])
@@ -125,9 +127,7 @@ def _sheet(
         good = {
             int(r) for k, v in query.answers.items() if k not in ("junk", "negative") for r in v
         }
-        asked, most = described.query[number : number + 1], RESULTS + len(junk)
-        first = rank.first_rows(asked, described.database, most)[0]
-        shown = [int(r) for r in first if r not in junk][:RESULTS]
+        shown = [int(r) for r in first[number] if r not in junk][:RESULTS]
         scores = {
             label: run.queries[key][query.image_id]
             for label in ("student", "untrained", "fused")
@@ -136,7 +136,7 @@ def _sheet(
         box = problem.pictures.rectangle(own)
         return {
             "name": query.image_id, "scores": scores, "positives": len(good),
-            "query": _shot(problem.pictures.file(own), "asked", box),
+            "query": _shot(problem.pictures.thumbnail(own), "asked", box),
             "results": [_shot(problem.file(r), "good" if r in good else "bad") for r in shown],
         }  # fmt: skip
 

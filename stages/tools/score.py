@@ -5,7 +5,7 @@
 Both files are descriptor files (`descriptor`, `image_id`); queries are looked up in QUERY.h5,
 answers in DATABASE.h5. A new student's queries on an old one's database are scored the same way.
 GROUND_TRUTH is a .json that `prepare` wrote, or an official `gnd_<set>.pkl` of the revisited sets,
-in which nothing is executed.
+in which nothing is executed. Files with a dataset `start` describe videos by their frames.
 """
 
 from dataclasses import asdict
@@ -17,12 +17,14 @@ import typer
 
 from ..core import console, protocol, store
 from ..core.errors import UserError
-from ..core.records import GroundTruth
+from ..core.plugins import nearest
+from ..core.records import GroundTruth, checked_start
 from ..datasets import revisitop
-from ..retrieval import metrics, rank
-from ..retrieval.rows import Joined, Picked, Rows
+from ..retrieval import metrics, rank, video
+from ..retrieval.rows import Joined, Picked
 
 app = console.app()
+KIND = "descriptors"
 UNSAID = "as described"  # of files that do not say how queries were cut
 
 
@@ -34,10 +36,16 @@ def main(
     distractors: Path = typer.Option(None, help="Descriptors to search behind DATABASE."),
     per_query: Path = typer.Option(None, help="Write each query's AP to this CSV."),
     against: Path = typer.Option(None, help="What --json printed earlier, to compare with."),
+    similarity: str = typer.Option("chamfer", help=f"Of videos: {', '.join(video.KINDS)}."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Rank DATABASE for every query of GROUND_TRUTH and print the scores."""
-    asked, searched = store.Stored(query, "descriptors"), store.Stored(database, "descriptors")
+    if similarity not in video.KINDS:
+        raise UserError(
+            f"no similarity {similarity!r}{nearest(similarity, video.KINDS)}: choose from "
+            f"{', '.join(video.KINDS)}"
+        )
+    asked, searched = store.Stored(query, KIND), store.Stored(database, KIND)
     values = answers(ground_truth)
     kept = database_rows(searched, values, str(ground_truth))
     ids = searched["image_id"][kept]
@@ -45,25 +53,27 @@ def main(
     row = {str(image_id): i for i, image_id in enumerate(asked["image_id"])}
     if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
         raise UserError(f"{query}: {len(missing)} queries are not in it, the first: {missing[0]}")
-    parts: list[Rows] = [Picked(searched["descriptor"], kept)]
-    files = [searched]
-    if distractors is not None:
-        files.append(store.Stored(distractors, "descriptors"))
-        parts.append(files[1]["descriptor"])
-    q, rows = asked["descriptor"], Joined(parts)
+    files = [searched] if distractors is None else [searched, store.Stored(distractors, KIND)]
+    width = asked["descriptor"].shape[1]
     for file in files:
-        if q.shape[1] != (width := file["descriptor"].shape[1]):
+        if width != (other := file["descriptor"].shape[1]):
             raise UserError(
-                f"{query} has {q.shape[1]} dimensions and {file.path} {width}: of different models"
+                f"{query} has {width} dimensions and {file.path} {other}: of different models"
             )
-    ranks = rank.ranks(
-        q[[row[a.image_id] for a in truth.queries]], rows, [a.answers for a in truth.queries]
-    )
+    asking = np.array([row[a.image_id] for a in truth.queries], dtype=np.int64)
+    if truth.protocol == "svd" or any("start" in f for f in (asked, *files)):
+        if distractors is not None:
+            raise UserError(f"{distractors}: distractors of videos are a part of DATABASE")
+        ranks, count = ranks_of_videos(asked, searched, asking, kept, truth, similarity), len(kept)
+    else:
+        rows = Joined([Picked(searched["descriptor"], kept), *(f["descriptor"] for f in files[1:])])
+        wanted = [a.answers for a in truth.queries]
+        ranks, count = rank.ranks(asked["descriptor"][asking], rows, wanted), len(rows)
     found = metrics.all_scores(ranks, truth.protocol)
     aps = metrics.per_query(ranks, truth.protocol)
     if per_query is not None:
         write_csv(per_query, truth, aps)
-    rules = rules_of(truth, ids, [asked, *files], len(rows))
+    rules = rules_of(truth, ids, [asked, *files], count)
     result = {**found, "protocol": asdict(rules)}
     console.result(store.to_json(result).rstrip() if json else as_text(found, aps, rules))
     if against is not None:
@@ -106,6 +116,26 @@ def compare(path: Path, found: dict[str, dict[str, float]], rules: protocol.Prot
         if difficulty in earlier:
             change = scores["map"] - earlier[difficulty]["map"]
             console.say(f"{difficulty}: {change:+.2f} mAP against {path}")
+
+
+def ranks_of_videos(
+    asked: store.Stored, searched: store.Stored, asking: np.ndarray, kept: np.ndarray,
+    truth: GroundTruth, similarity: str,
+) -> list[dict[str, np.ndarray]]:  # fmt: skip
+    """Ranks of each query's answers by kind, of videos (pictures are videos of one frame)."""
+    wanted = [a.answers for a in truth.queries]
+    sims = video.similarities(clips(asked).take(asking), clips(searched), similarity, kept)
+    return video.ranks(video.masked(sims, wanted) if truth.protocol == "svd" else sims, wanted)
+
+
+def clips(stored: store.Stored) -> video.Clips:
+    """The videos of a descriptor file; pictures are videos of one frame."""
+    rows, ids = stored["descriptor"], stored["image_id"]
+    start: Any = stored["start"] if "start" in stored else np.arange(len(ids) + 1)
+    start = checked_start(start, len(ids), str(stored.path))
+    if start[-1] != len(rows):
+        raise UserError(f"{stored.path}: start counts {start[-1]} frames, there are {len(rows)}")
+    return video.Clips((rows,), start)
 
 
 def database_rows(searched: store.Stored, values: object, where: str) -> np.ndarray:

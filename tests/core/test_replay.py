@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core import images, records
+from stages.core import effects, images, records
 from stages.core.replay import Replay
+from stages.distill import views as views_module
 
 RNG = np.random.default_rng(0)
 SHAPES = [(40, 60), (33, 17), (24, 24)]  # height, width
@@ -129,3 +130,47 @@ def test_rounding_is_done_in_float64() -> None:
     """In float32 this edge would fall on the half and round down."""
     assert np.float32(2.5 + 1e-9) == 2.5
     assert images.whole_pixels((2.5 + 1e-9, 0, 9, 8), 10, 8) == (3, 0, 9, 8)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> records.TrainSet:
+    """Two videos of 3 and 2 frames with their views, as `prepare` stores them."""
+    root = tmp_path_factory.mktemp("videos")
+    for i, frames in enumerate((3, 2)):
+        (root / f"v{i}").mkdir()
+        for k in range(frames):
+            small = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+            Image.fromarray(small).resize((64, 48)).save(root / f"v{i}/{k:04d}.jpg", quality=95)
+    names = np.array(["v0", "v1"])
+    view_image, view = views_module.draw_all(1, ["v0", "v1"], np.array([6, 4]), np.array([3, 2]))
+    return records.TrainSet(
+        root, names, names, np.full(2, -1, np.int32), view_image, view,
+        views_module.VIDEO_COLUMNS, "",
+    )  # fmt: skip
+
+
+def test_frames_are_replayed_alike_in_any_order(video: records.TrainSet) -> None:
+    for px in (16, 31):
+        shown = Replay(video, px).pictures((0, 2))
+        assert shown.shape == (10, px, px, 3)
+        order = RNG.permutation(10)
+        for budget in (0, 64 * 48 * 3, 1 << 20):
+            assert np.array_equal(Replay(video, px, budget).rows(order), shown[order])
+    assert video.file(1, 1) == video.root / "v1/0001.jpg"
+
+
+def test_a_view_of_a_video_is_its_frame_cropped_then_changed(video: records.TrainSet) -> None:
+    for row in range(10):
+        values = dict(zip(video.columns, video.view[row].astype(float).tolist(), strict=True))
+        frame = images.read(video.root / f"v{row // 6}" / f"{int(values['frame']):04d}.jpg")
+        wanted = effects.apply(images.render(frame, values, 32), values)
+        assert np.array_equal(Replay(video, 32).rows([row])[0], wanted)
+
+
+def test_a_frame_is_decoded_once_for_its_pair(
+    video: records.TrainSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, decoded = images.read, []
+    monkeypatch.setattr(images, "read", lambda p: decoded.append(p) or read(p))
+    Replay(video, 16).pictures((0, 2))
+    assert len(decoded) <= 5

@@ -87,3 +87,71 @@ def test_expected_counts_by_hand() -> None:
 
 def test_group_sizes() -> None:
     assert views.group_sizes(np.array([5, -1, 5, 2, -1])).tolist() == [2, 1, 2, 1, 1]
+
+
+VIDEO = np.array([views.draw_video(7, f"video {i}", k, 9) for i in range(2000) for k in range(4)])
+V = dict(zip(views.VIDEO_COLUMNS, VIDEO.astype(np.float64).T, strict=True))
+
+
+def test_a_pair_of_views_shows_one_frame_by_two_recipes() -> None:
+    frame, role = V["frame"].reshape(-1, 2), V["role"].reshape(-1, 2)
+    assert (frame[:, 0] == frame[:, 1]).all() and (role == [0, 1]).all()
+    assert set(V["frame"]) == set(range(9))
+    assert np.bincount(frame[:, 0].astype(int)).min() > 350  # of 4000, all alike
+    pairs = VIDEO.reshape(-1, 2, VIDEO.shape[1])
+    assert (pairs[:, 0, :4] != pairs[:, 1, :4]).all(1).mean() > 0.99  # the crops differ
+    first, second = frame[::2, 0], frame[1::2, 0]  # of one video
+    assert (first == second).mean() == pytest.approx(1 / 9, abs=0.03)
+
+
+def test_the_crop_of_a_video_is_that_of_a_picture() -> None:
+    assert np.array_equal(views.draw_video(3, "a", 1, 5)[:5], views.draw(3, "a", 1))
+    assert views.draw_video(3, "a", 1, 1)[5] == 0  # one frame
+
+
+def test_colours_are_drawn_as_the_paper_says() -> None:
+    still = (V["brightness"] == 1) & (V["contrast"] == 1) & (V["saturation"] == 1) & (V["hue"] == 0)
+    assert still.mean() == pytest.approx(0.2, abs=0.02)
+    for name, (low, high) in {
+        "brightness": (0.6, 1.4), "contrast": (0.6, 1.4), "saturation": (0.8, 1.2),
+        "hue": (-0.1, 0.1),
+    }.items():  # fmt: skip
+        values = V[name][~still]
+        assert low - 1e-6 <= values.min() < low + 0.01 and high - 0.01 < values.max() <= high + 1e-6
+        assert values.std() == pytest.approx((high - low) / 12**0.5, rel=0.05)
+    assert V["grey"].mean() == pytest.approx(0.2, abs=0.02)
+    assert set(V["order"]) == set(range(24))
+
+
+def test_blur_and_solarisation_differ_by_role() -> None:
+    one, two = V["role"] == 0, V["role"] == 1
+    assert (V["blur"][one] > 0).all()
+    assert (V["blur"][two] > 0).mean() == pytest.approx(0.1, abs=0.02)
+    sigma = 224 * V["blur"][one]
+    assert 0.1 - 1e-6 <= sigma.min() < 0.11 and 1.99 < sigma.max() <= 2 + 1e-6
+    assert not V["solarise"][one].any()
+    assert V["solarise"][two].mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_the_values_of_a_video_are_independent() -> None:
+    moved = V["brightness"] != 1
+    names = (
+        "x",
+        "flip",
+        "frame",
+        "role",
+        "brightness",
+        "contrast",
+        "saturation",
+        "hue",
+        "order",
+        "grey",
+    )
+    correlation = np.corrcoef([V[n][moved] for n in names])
+    assert np.abs(correlation - np.eye(len(names))).max() < 0.06
+
+
+def test_all_views_of_videos() -> None:
+    image, view = views.draw_all(0, ["a", "b"], np.array([2, 4]), np.array([3, 8]))
+    assert image.tolist() == [0, 0, 1, 1, 1, 1] and view.shape == (6, 15)
+    assert np.array_equal(view[5], views.draw_video(0, "b", 3, 8))

@@ -100,22 +100,6 @@ def test_presets(tmp_path: Path) -> None:
     refused(tool("preset", "dmo", cwd=tmp_path, check=False), "did you mean 'demo'?")
 
 
-@pytest.mark.parametrize("name", [p.stem for p in (ROOT / "stages/presets").glob("*.yaml")])
-def test_every_preset_is_whole(name: str) -> None:
-    from stages import datasets, prepare
-    from stages.core import params
-    from stages.tools import doctor
-
-    path = ROOT / f"stages/presets/{name}.yaml"
-    values = params.read(path)
-    params.teachers(values, path)
-    assert [what for good, what in doctor.sections(path, values) if not good] == []
-    for dataset, part in [(values["prepare"]["dataset"], "training")] + [
-        (dataset, "evaluation") for dataset in prepare._evaluation_sets(values, path).values()
-    ]:
-        datasets.load(dataset, part, values["datasets"], str(path))
-
-
 def test_help_and_version_are_quick(tmp_path: Path) -> None:
     assert "extract" in tool("--help", cwd=ROOT).stdout
     assert tool("--version", cwd=ROOT).stdout.startswith("whiten-mtd 0.")

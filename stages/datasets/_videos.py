@@ -1,0 +1,105 @@
+"""Frames of many videos: decoded on all cores, what is broken left out and told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core import store, videos
+from ..core.errors import UserError
+from . import _parallel
+
+SETTINGS = "decoded.json"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How videos become frames, and where these lie: `frames/<id>/0000.jpg` and so on."""
+
+    frames: Path
+    fps: float
+    most: int
+    px: int | None
+
+    def check(self, where: str) -> None:
+        """Refuse a folder whose frames were decoded otherwise; note how these are."""
+        mine = {"fps": self.fps, "most": self.most, "px": self.px}
+        file = self.frames / SETTINGS
+        if file.is_file() and store.read_json(file) != mine:
+            raise UserError(
+                f"{where}: {self.frames} holds frames that were decoded by other settings "
+                f"({SETTINGS} names them); give another folder, or remove this one"
+            )
+        if not file.is_file():
+            store.write_text(file, store.to_json(mine))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The videos that have frames: their number by id, in order; the others by reason."""
+
+    count: dict[str, int]
+    broken: dict[str, str]
+
+    def frames(self, ids: Sequence[str]) -> np.ndarray:
+        """(n,) int64 numbers of frames."""
+        return np.array([self.count[i] for i in ids], dtype=np.int64)
+
+    def notes(self, listed: Path | None = None) -> list[str]:
+        """A line with the number and the first of the broken videos."""
+        if not self.broken:
+            return []
+        first = "; ".join(list(self.broken.values())[:3])
+        where = f"; all of them: {listed}" if listed else ""
+        return [f"{len(self.broken)} broken videos left out: {first}{where}"]
+
+
+def decode(paths: dict[str, Path], by: Decoding, part: str) -> Found:
+    """Frames of each video id -> file, those that are there already taken as they are.
+
+    Broken videos are left out, and listed in a file beside the frames, one for each `part`.
+    """
+    tasks = [(path, by.frames / name, by) for name, path in paths.items()]
+    results = _parallel.each(_decode, tasks, "decoding videos", least=4)
+    found = _sorted(dict(zip(paths, results, strict=True)))
+    by.frames.mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{reason}\n" for reason in found.broken.values())
+    store.write_text(broken_list(by.frames, part), lines)
+    return found
+
+
+def counted(folder: Path, ids: Sequence[str], most: int) -> Found:
+    """Frames that lie in `folder/<id>/` already. Raises UserError for an id without a folder."""
+    return _sorted({i: _count(folder / i, most) for i in ids})
+
+
+def broken_list(frames: Path, part: str) -> Path:
+    """The file that names what was left out of `part`."""
+    return frames / f"broken-{part}.txt"
+
+
+def _sorted(results: dict[str, int | str]) -> Found:
+    good = {name: n for name, n in results.items() if isinstance(n, int)}
+    broken = {name: reason for name, reason in results.items() if isinstance(reason, str)}
+    return Found(good, broken)
+
+
+def _decode(task: tuple[Path, Path, Decoding]) -> int | str:
+    """How many frames there are now, or what is wrong with the video; runs in a worker."""
+    path, folder, by = task
+    try:
+        return videos.extract(path, folder, fps=by.fps, most=by.most, px=by.px)
+    except UserError as error:
+        return str(error)
+
+
+def _count(folder: Path, most: int) -> int | str:
+    try:
+        return videos.count(folder, most)
+    except UserError as error:
+        return str(error)
+    except NotADirectoryError:
+        return f"{folder}: not a folder of frames"

@@ -1,0 +1,137 @@
+"""A generated world of short videos: real .mp4 files, near-duplicates of each other or not.
+
+A source video shows landmarks of the demo world, a few seconds each, by a moving camera. Its copies
+are what people make of a video: cut, played faster or slower, cropped, framed, with stickers and a
+strip of text, in other colours, encoded again. Negatives show the same landmarks in other
+pictures. Every video is a pure function of the settings, its source and its number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from . import Evaluation, Training, _clips, _parallel, _videos
+
+FPS = 1.0  # frames a second that are described
+
+
+class Settings(BaseModel):
+    """The world: how many videos of each kind, how long, and how far copies are from sources."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    seed: int = Field(ge=0, description="another seed is another world")
+    width_px: int = Field(ge=32, multiple_of=2, description="of a video; the height is 4/3 of it")
+    fps: int = Field(ge=2, le=60, description="frames a second of a video")
+    seconds: int = Field(ge=2, description="length of the longest source")
+    sources: int = Field(ge=2, description="source videos to train on")
+    copies: int = Field(ge=0, description="copies of each source to train on")
+    queries: int = Field(ge=1, description="source videos that are asked for")
+    positives: int = Field(ge=1, description="copies of each query")
+    negatives: int = Field(ge=0, description="of each query: its landmarks in other pictures")
+    unlabelled: int = Field(ge=0, description="videos of other landmarks")
+    difficulty: float = Field(ge=0, le=1, description="how far copies are from their source")
+
+
+@dataclass(frozen=True)
+class Family:
+    """The videos made of one source, by their ids: the source first where `source` is set."""
+
+    kind: str
+    number: int
+    copies: int
+    negatives: int
+
+    def ids(self) -> dict[str, list[str]]:
+        """Ids by kind: source (one), copy, negative."""
+        base = f"{self.kind}-{self.number:05d}"
+        return {
+            "source": [f"{base}-source"],
+            "copy": [f"{base}-copy-{n}" for n in range(self.copies)],
+            "negative": [f"{base}-other-{n}" for n in range(self.negatives)],
+        }
+
+
+def training(settings: Settings, images: Path) -> Training:
+    """Draw `images/videos/train-*.mp4` and decode them to `images/frames/`."""
+    families = [Family("train", n, settings.copies, 0) for n in range(settings.sources)]
+    ids, found = _make(settings, families, images)
+    group = np.array([int(i.split("-")[1]) for i in ids], dtype=np.int32)
+    return Training(
+        root=images,
+        image_id=ids,
+        path=[f"frames/{i}" for i in ids],
+        group=group,
+        notes=[_note(settings.sources, "source videos", found), *found.notes()],
+        frames=found.frames(ids),
+    )
+
+
+def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
+    """Draw queries, their copies and negatives, and unlabelled videos, with the ground truth."""
+    asked = [
+        Family("query", n, settings.positives, settings.negatives) for n in range(settings.queries)
+    ]
+    rest = [Family("unlabelled", n, 0, 0) for n in range(settings.unlabelled)]
+    ids, found = _make(settings, [*asked, *rest], images)
+    role = {f.ids()["source"][0]: "query" for f in asked}
+    role |= {f.ids()["source"][0]: "distractor" for f in rest}
+    return Evaluation(
+        root=images,
+        image_id=ids,
+        path=[f"frames/{i}" for i in ids],
+        role=[role.get(i, "database") for i in ids],
+        box=np.full((len(ids), 4), np.nan, np.float32),
+        protocol="svd",
+        queries=[_query(f) for f in asked],
+        notes=[_note(len(asked), "queries", found), *found.notes()],
+        frames=found.frames(ids),
+    )
+
+
+def _query(family: Family) -> dict[str, Any]:
+    ids = family.ids()
+    return {"image_id": ids["source"][0], "positive": ids["copy"], "negative": ids["negative"]}
+
+
+def _make(
+    settings: Settings, families: list[Family], images: Path
+) -> tuple[list[str], _videos.Found]:
+    """Draw and encode the families, decode every video: (ids, frames of each)."""
+    (images / "videos").mkdir(parents=True, exist_ok=True)
+    tasks = [(settings, family, images / "videos") for family in families]
+    for _ in _parallel.each(_encode, tasks, "drawing videos"):
+        pass
+    ids = [i for f in families for kind in f.ids().values() for i in kind]
+    by = _videos.Decoding(images / "frames", FPS, settings.seconds, None)
+    paths = {i: images / "videos" / f"{i}.mp4" for i in ids}
+    return ids, _videos.decode(paths, by, families[0].kind)
+
+
+def _encode(task: tuple[Settings, Family, Path]) -> None:
+    """All videos of one family, written; runs in a worker."""
+    settings, family, folder = task
+    size = (settings.width_px, settings.width_px * 4 // 3 // 2 * 2)
+    ids = family.ids()
+    source = _clips.source(settings.seed, family.kind, family.number, size, settings.seconds)
+    plain = _clips.plain(settings.seed, ids["source"][0])
+    _clips.encode(folder / f"{ids['source'][0]}.mp4", source, plain, size, settings.fps)
+    for name in ids["copy"]:
+        edit = _clips.edit(settings.seed, name, settings.difficulty)
+        _clips.encode(folder / f"{name}.mp4", source, edit, size, settings.fps)
+    for n, name in enumerate(ids["negative"], 1):
+        other = _clips.source(
+            settings.seed, family.kind, family.number, size, settings.seconds, take=n
+        )
+        plain = _clips.plain(settings.seed, name)
+        _clips.encode(folder / f"{name}.mp4", other, plain, size, settings.fps)
+
+
+def _note(count: int, what: str, found: _videos.Found) -> str:
+    frames = sum(found.count.values())
+    return f"{count} generated {what}, {len(found.count)} videos, {frames} frames at 1 a second"

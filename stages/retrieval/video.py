@@ -1,0 +1,170 @@
+"""How alike two videos are, from the descriptors of their frames; exact, in blocks.
+
+A query has frames u_a, a candidate v_b, all of unit length:
+
+    chamfer      the mean over a of the best match of u_a among the v_b (not symmetric)
+    max, mean    the largest, the mean of all u_a . v_b
+    mean_pooled  the cosine of the mean frames; max_pooled: of the element-wise maxima
+
+Frames are read once, a block at a time, so that memory does not grow with the database; videos of
+any length lie end to end, without padding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .rank import ranks_of
+
+Array = np.ndarray
+BLOCK_FRAMES = 4096  # frames of candidates multiplied at a time, more where one video has more
+PRODUCT_BYTES = 1 << 26  # of one product: so many frames of queries at a time
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Videos as the descriptors of their frames: video i has rows start[i] to start[i + 1].
+
+    `parts` are arrays of as many rows each, memory maps as a rule; `rows` reads a slice of all of
+    them and makes it what the descriptors are (whitened, say, or concatenated).
+    """
+
+    parts: tuple[Array, ...]
+    start: Array  # (n + 1,) int64
+    rows: Callable[..., Array] = lambda x: np.asarray(x, dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    def blocks(self, frames: int = BLOCK_FRAMES) -> Iterator[tuple[int, Array, Array]]:
+        """(first video, its and the following videos' frames (f, d) float32, their start)."""
+        first = 0
+        while first < len(self):
+            limit = self.start[first] + frames
+            last = max(int(np.searchsorted(self.start, limit, side="right")) - 1, first + 1)
+            span = slice(int(self.start[first]), int(self.start[last]))
+            made = self.rows(*(part[span] for part in self.parts))
+            yield first, made.astype(np.float32, copy=False), self.start[first:last] - span.start
+            first = last
+
+    def take(self, videos: Array) -> "Clips":
+        """Some of the videos, in the order given, their frames copied: for queries."""
+        count = np.diff(self.start)[videos]
+        start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        frame = np.repeat(self.start[videos] - start[:-1], count) + np.arange(start[-1])
+        return Clips(tuple(part[frame] for part in self.parts), start, self.rows)
+
+
+def lazily(work: Callable[..., Array], *rows: "Clips | Array") -> "Clips | Array":
+    """`work(*rows)`, of videos only when their frames are read."""
+    clips = [r for r in rows if isinstance(r, Clips)]
+    if not clips:
+        return work(*rows)
+    sizes = np.cumsum([len(c.parts) for c in clips])[:-1]
+
+    def read(*parts: Array) -> Array:
+        groups = np.split(np.arange(len(parts)), sizes)
+        made = [c.rows(*(parts[i] for i in g)) for c, g in zip(clips, groups, strict=True)]
+        return work(*made)
+
+    return Clips(tuple(p for c in clips for p in c.parts), clips[0].start, read)
+
+
+def similarities(query: Clips, database: Clips, kind: str, videos: Array | None = None) -> Array:
+    """(q, n) float32 similarities of every query with the `videos` (rows, ascending; None: all)."""
+    videos = np.arange(len(database)) if videos is None else videos
+    out = np.empty((len(query), len(videos)), dtype=np.float32)
+    prepare, compare = KINDS[kind]
+    asked = [(first, *prepare(u, start)) for first, u, start in query.blocks(_query_frames())]
+    for first, v, start in database.blocks():
+        v, start = prepare(v, start)
+        wanted = slice(*np.searchsorted(videos, (first, first + len(start))))
+        for place, u, u_start in asked:
+            found = compare(u, u_start, v, start)
+            out[place : place + len(u_start), wanted] = found[:, videos[wanted] - first]
+    return out
+
+
+def _query_frames() -> int:
+    return PRODUCT_BYTES // (4 * BLOCK_FRAMES)
+
+
+def _as_they_are(x: Array, start: Array) -> tuple[Array, Array]:
+    return x, start
+
+
+def _mean_frames(x: Array, start: Array) -> tuple[Array, Array]:
+    """One row a video: the mean of its frames."""
+    count = np.diff(start, append=len(x))
+    return np.add.reduceat(x, start, axis=0) / count[:, None], np.arange(len(start))
+
+
+def _mean_pooled(x: Array, start: Array) -> tuple[Array, Array]:
+    mean, one = _mean_frames(x, start)
+    return _unit(mean), one
+
+
+def _max_pooled(x: Array, start: Array) -> tuple[Array, Array]:
+    return _unit(np.maximum.reduceat(x, start, axis=0)), np.arange(len(start))
+
+
+def _unit(x: Array) -> Array:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), TINY)
+
+
+def _chamfer(u: Array, u_start: Array, v: Array, v_start: Array) -> Array:
+    return _means(_best(u, v, v_start), u_start)
+
+
+def _max(u: Array, u_start: Array, v: Array, v_start: Array) -> Array:
+    return np.maximum.reduceat(_best(u, v, v_start), u_start, axis=0)
+
+
+def _product(u: Array, u_start: Array, v: Array, v_start: Array) -> Array:
+    return u @ v.T
+
+
+def _best(u: Array, v: Array, v_start: Array) -> Array:
+    """(frames of queries, videos): the best match of each frame in each video."""
+    return np.maximum.reduceat(u @ v.T, v_start, axis=1)
+
+
+def _means(x: Array, start: Array) -> Array:
+    return np.add.reduceat(x, start, axis=0) / np.diff(start, append=len(x))[:, None]
+
+
+Prepare = Callable[[Array, Array], tuple[Array, Array]]
+Compare = Callable[[Array, Array, Array, Array], Array]
+# What is done to the frames of a block of videos, then to two blocks.
+KINDS: dict[str, tuple[Prepare, Compare]] = {
+    "chamfer": (_as_they_are, _chamfer),
+    "max": (_as_they_are, _max),
+    "mean": (_mean_frames, _product),
+    "mean_pooled": (_mean_pooled, _product),
+    "max_pooled": (_max_pooled, _product),
+}
+
+
+def masked(sims: Array, answers: Sequence[dict[str, Array]]) -> Array:
+    """`sims` (q, n) in place: -inf where a row is no candidate of a query.
+
+    A query's candidates are its own answers and all that answer no query at all; what is labelled
+    for other queries was never compared with it.
+    """
+    named = [np.concatenate(list(a.values())) for a in answers]
+    labelled = np.unique(np.concatenate([*named, np.zeros(0, np.int64)]))
+    for row, own in zip(sims, named, strict=True):
+        row[np.setdiff1d(labelled, own, assume_unique=False)] = -np.inf
+    return sims
+
+
+def ranks(sims: Array, answers: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
+    """For each row of `sims` (q, n) the ranks of its answers, by kind; ties by row."""
+    out = []
+    for row, own in zip(sims, answers, strict=True):
+        places = ranks_of(row, np.concatenate(list(own.values())))
+        cuts = np.cumsum([len(a) for a in own.values()])[:-1]
+        out.append(dict(zip(own, np.split(places, cuts), strict=True)))
+    return out

@@ -1,0 +1,125 @@
+"""The stage `evaluate` on a set of videos, from descriptors made by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from stages import evaluate, prepare
+from stages.core import console, store
+from stages.core.records import EvaluationSet
+from stages.datasets import Evaluation
+from stages.distill import whitening
+from stages.tools import score
+
+ROOT = Path(__file__).parents[1]
+DIM = 12
+ROLES = ["query", "database", "database", "query", "database", "distractor", "distractor"]
+IDS = ["q0", "p0", "n0", "q1", "p1", "u0", "u1"]
+QUERIES = [
+    {"image_id": "q0", "positive": ["p0"], "negative": ["n0"]},
+    {"image_id": "q1", "positive": ["p1"], "negative": []},
+]
+
+
+class World:
+    """Seven videos of 1 to 4 frames, and a student, its start and two teachers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, rng = folder, np.random.default_rng(0)
+        frames = np.array([3, 2, 1, 4, 1, 2, 3])
+        for name, count in zip(IDS, frames.tolist(), strict=True):
+            (folder / "frames" / name).mkdir(parents=True)
+            for k in range(count):
+                Image.new("RGB", (8, 6), (20 * k, 90, 30)).save(
+                    folder / f"frames/{name}/{k:04d}.jpg"
+                )
+        box = np.full((7, 4), np.nan, np.float32)
+        found = Evaluation(folder / "frames", IDS, IDS, ROLES, box, "svd", QUERIES, [], frames)
+        prepare.write_evaluation(folder / "evaluation", "v", found)
+        self.set = EvaluationSet.read(folder / "evaluation/v.h5")
+        for model in ("student", "untrained", "a", "b"):
+            rows = rng.standard_normal((self.set.pictures, DIM))
+            self.describe(model, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+        for name, width in (("a", DIM), ("b", DIM), ("fused", 16)):
+            projection = rng.standard_normal((8, width))
+            fitted = whitening.Whitening(np.zeros(width), projection, np.ones(8), 1.0)
+            whitening.write(folder / f"whitening/{name}.h5", fitted)
+        values = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
+        values["teachers"] = {n: {"kind": "any_timm"} for n in ("a", "b")}
+        values |= {"ensemble": ["a", "b"], "evaluation": {"v": {"dataset": "svd"}}}
+        with (folder / "params.yaml").open("w") as f:
+            YAML(typ="safe").dump(values, f)
+
+    def describe(self, model: str, rows: np.ndarray) -> None:
+        assert self.set.start is not None
+        arrays = {
+            "descriptor": rows.astype(np.float16), "image_id": self.set.image_id,
+            "path": self.set.path, "start": self.set.start,
+        }  # fmt: skip
+        store.write(self.file(model), "descriptors", arrays, set=self.set.digest)
+
+    def file(self, model: str) -> Path:
+        return self.folder / f"described/{model}/v.h5"
+
+    def run(self) -> dict[str, Any]:
+        f = self.folder
+        arguments = [f / "evaluation", f / "described", f / "whitening", f / "results"]
+        assert (
+            console.run(evaluate.app, [*map(str, arguments), "--params", str(f / "params.yaml")])
+            == 0
+        )
+        return json.loads((f / "results/metrics.json").read_text())["v"]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_the_right_videos_first_is_a_hundred(world: World) -> None:
+    """Positives share a frame with their query; the labelled of another query do too, and do not
+    count as candidates."""
+    rows = np.eye(DIM)[np.arange(world.set.pictures) % DIM] * 0.1
+    rows = rows + np.random.default_rng(1).standard_normal(rows.shape)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    start = world.set.start
+    assert start is not None
+    rows[start[1] : start[2]] = rows[start[0] : start[0] + 2]  # p0 is a part of q0
+    rows[start[4]] = rows[start[0] + 1]  # p1, which is q1's, is another part of it
+    rows[start[3] : start[4]] = rows[start[4]]  # and so is q1
+    world.describe("student", rows)
+    found = world.run()
+    assert found["student"]["top-inf"]["map"] == found["student"]["top-100"]["map"] == 100
+    assert set(found) == {"student", "untrained", "a", "b", "fused"}
+    assert set(found["a"]) == {"raw", "whitened"}
+    assert (world.folder / "results/plots/v/queries.png").is_file()
+    lines = (world.folder / "results/queries.csv").read_text().splitlines()
+    assert "v,student,top-100,q0,100.0000" in lines and len(lines) == 1 + 7 * 2 * 2
+
+
+def test_score_agrees(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    found = world.run()
+    for model in ("student", "untrained"):
+        capsys.readouterr()
+        file, truth = str(world.file(model)), str(world.folder / "evaluation/v.json")
+        assert console.run(score.app, [file, file, truth, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == found[model]
+
+
+def test_a_start_that_does_not_fit_is_refused(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = str(world.folder / "evaluation/v.json")
+    with np.errstate(all="raise"):
+        for start in ([0, 1], [0, 3, 3, 6, 10, 11, 13, 16], [0, 3, 5, 6, 10, 11, 13, 99]):
+            stored = store.Stored(world.file("a"), "descriptors")
+            arrays = {k: np.array(stored[k]) for k in ("descriptor", "image_id", "path")}
+            store.write(world.file("b"), "descriptors", {**arrays, "start": np.array(start)})
+            file = str(world.file("b"))
+            assert console.run(score.app, [file, file, truth]) == 2
+            assert "start" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""The second demo: a project of its own in `video/`, run for real on a tiny world."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_layout
+from project import ROOT, TINY, checkout, run
+from ruamel.yaml import YAML
+
+from stages.core import params, plugins
+from stages.tools import doctor
+
+CHANGES = {
+    **{k: v for k, v in TINY.items() if not k.startswith("datasets.")},
+    "datasets.demo_video": {
+        "seed": 0, "width_px": 48, "fps": 4, "seconds": 4, "sources": 10, "copies": 1, "queries": 3,
+        "positives": 2, "negatives": 1, "unlabelled": 5, "difficulty": 0.5,
+    },
+}  # fmt: skip
+
+
+def test_its_stages_are_those_of_the_first() -> None:
+    """video/dvc.yaml is dvc.yaml, a folder further down: `make video/dvc.yaml` writes it."""
+    text = (ROOT / "dvc.yaml").read_text("utf-8")
+    text = re.sub(r"^( *)- stages/", r"\1- ../stages/", text, flags=re.M)
+    text = text.replace("python -m stages.", "PYTHONPATH=.. python -m stages.")
+    assert (ROOT / "video/dvc.yaml").read_text("utf-8") == text
+
+
+@pytest.mark.parametrize("name", ["video/params.yaml", "stages/presets/svd.yaml"])
+def test_its_parameters_and_the_papers_are_whole(name: str) -> None:
+    values = params.read(ROOT / name)
+    assert [what for good, what in doctor.forms(ROOT / name) if good is False] == []
+    for dataset, settings in values["datasets"].items():
+        params.check(settings, plugins.load("stages.datasets", dataset).Settings, dataset)
+    params.teachers(values, ROOT / name)
+    lines = (ROOT / name).read_text("utf-8").splitlines()
+    for number, line in enumerate(lines):  # every knob has a comment, as in params.yaml
+        if re.match(r"[a-z_]+:", line) and line.split(":")[0] in test_layout.STAGES:
+            assert lines[number + 1].strip().startswith("#"), line
+
+
+def write_params(path: Path) -> None:
+    yaml = YAML(typ="safe")
+    values = yaml.load((ROOT / "video/params.yaml").read_text("utf-8"))
+    for key, value in CHANGES.items():
+        *parents, last = key.split(".")
+        section: Any = values
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    with path.open("w") as f:
+        yaml.dump(values, f)
+
+
+@pytest.mark.long
+def test_the_tiny_video_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    root = checkout(tmp_path / "project")
+    folder = root / "video"
+    write_params(folder / "params.yaml")
+    run("git", "commit", "-qam", "tiny", cwd=root)
+    log = run("dvc", "repro", cwd=folder)
+    assert len(re.findall(r"Running stage", log.stdout)) == 12
+    found = json.loads((folder / "data/results/metrics.json").read_text())["videos"]
+    assert set(found) == {"student", "untrained", "a", "b", "fused"}
+    assert set(found["student"]) == {"top-100", "top-inf"}
+    # Beside the first demo's, not over them; git sees the lock file and nothing else.
+    assert not (root / "data/results").exists() and not (root / "dvc.lock").exists()
+    status = run("git", "status", "--porcelain", cwd=root).stdout.split()
+    assert status == ["??", "video/dvc.lock"]
+    assert "Running stage" not in run("dvc", "repro", cwd=folder).stdout
+    known = run("dvc", "stage", "list", "--all", "--name-only", cwd=root).stdout
+    assert "prepare" in known and "video" not in known  # the first does not know of the second
+    verified = run(sys.executable, "-m", "stages", "verify", cwd=folder, PYTHONPATH="..")
+    assert verified.stdout.count("as stored") == 2
+    deps_are_what_is_loaded(root, folder)
+
+
+def deps_are_what_is_loaded(root: Path, folder: Path) -> None:
+    """As test_layout holds it for pictures: what each stage loads is what dvc.yaml names."""
+    for name, entry in test_layout.resolved_stages(folder).items():
+        arguments = entry["cmd"].split("stages.")[1].split()
+        record = test_layout.RECORD.replace("pathlib.Path.cwd()", "pathlib.Path.cwd().parent")
+        done = run(sys.executable, "-c", record, *arguments, cwd=folder, PYTHONPATH="..")
+        line = next(x for x in done.stdout.splitlines() if x.startswith("LOADED"))
+        loaded = set(json.loads(line.removeprefix("LOADED"))) - test_layout.EXEMPT
+        loaded = {f for f in loaded if not test_layout.empty_package(root / f)}
+        deps = {d["path"].removeprefix("../") for d in entry["deps"]}
+        folders = {d for d in deps if (root / d).is_dir()}
+        missing = {f for f in loaded - deps if not any(f.startswith(f"{d}/") for d in folders)}
+        assert not missing, f"{name}: loads what dvc.yaml does not name: {missing}"
