@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from .core import console, params, protocol, store
+from .core import console, params, protocol, runtime, store
 from .distill import prototypes, whitening
 from .distill.whitening import Whitening
 from .retrieval import metrics
@@ -67,6 +67,7 @@ def main(
 ) -> None:
     """Score every described model and draw what people look at."""
     p = params.section(params_file, "evaluate", Params)
+    runtime.keep_freed_memory()  # the same 280 MB of similarities come and go for every model
     values = params.read(params_file)
     teachers = params.teachers(values, params_file)
     names = ("student", "untrained", *teachers)

@@ -74,7 +74,7 @@ def gem_file(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+def landmarks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """(project, downloads, what `dvc repro` said)."""
     base = tmp_path_factory.mktemp("landmarks")
     files = base / "downloads"
@@ -108,16 +108,19 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
         },
     )  # fmt: skip
     run("git", "commit", "-qam", "landmarks", cwd=folder)
-    said = run("dvc", "repro", cwd=folder, DVC_SITE_CACHE_DIR=str(base / "site"))
-    return folder, files, said.stdout + said.stderr
+    said = ""
+    for target in (["fuse"], ["train"], []):  # a busy machine needs longer than one run may take
+        done = run("dvc", "repro", *target, cwd=folder, DVC_SITE_CACHE_DIR=str(base / "site"))
+        said += done.stdout + done.stderr
+    return folder, files, said
 
 
 def tool(folder: Path, *arguments: str) -> str:
     return run(sys.executable, "-m", "stages", *arguments, cwd=folder).stdout
 
 
-def test_scores_with_and_without_distractors(done) -> None:  # type: ignore[no-untyped-def]
-    folder, _, said = done
+def test_scores_with_and_without_distractors(landmarks) -> None:  # type: ignore[no-untyped-def]
+    folder, _, said = landmarks
     assert "1 of 12 left out, truncated: 00b/00bf11.jpg" in said
     assert "1 landmarks excluded as asked" in said
     assert "crops and flips have none of their own" in said
@@ -125,8 +128,9 @@ def test_scores_with_and_without_distractors(done) -> None:  # type: ignore[no-u
     sets = ["roxford5k", "rparis6k"]
     assert set(table) == {*sets, *(f"{s}+revisitop1m" for s in sets)}
     for name in sets:
-        assert set(table[name]) == {"student", "untrained", "gem", "ready", "fused"}
-        for model in ("student", "untrained", "fused"):
+        models = {"student", "untrained", "gem", "ready", "fused", "asymmetric"}
+        assert set(table[name]) == models
+        for model in models - {"gem", "ready"}:
             for level in ("easy", "medium", "hard"):
                 among = table[f"{name}+revisitop1m"][model][level]["map"]
                 assert 0 < among <= table[name][model][level]["map"]
@@ -134,8 +138,8 @@ def test_scores_with_and_without_distractors(done) -> None:  # type: ignore[no-u
     assert described == ["revisitop1m.h5", "roxford5k.h5", "rparis6k.h5"]  # the million once
 
 
-def test_protocols_say_what_was_done(done) -> None:  # type: ignore[no-untyped-def]
-    folder, _, said = done
+def test_protocols_say_what_was_done(landmarks) -> None:  # type: ignore[no-untyped-def]
+    folder, _, said = landmarks
     rules = json.loads((folder / "data/results/protocol.json").read_text())
     among = rules["roxford5k+revisitop1m"]
     assert among["student"]["distractors"] == 11 and among["student"]["database"] == DATABASE + 11
@@ -149,8 +153,8 @@ def test_protocols_say_what_was_done(done) -> None:  # type: ignore[no-untyped-d
     assert len(truths) == 2
 
 
-def test_score_reads_the_official_pickle(done) -> None:  # type: ignore[no-untyped-def]
-    folder, files, _ = done
+def test_score_reads_the_official_pickle(landmarks) -> None:  # type: ignore[no-untyped-def]
+    folder, files, _ = landmarks
     table = json.loads((folder / "data/results/metrics.json").read_text())
     rules = json.loads((folder / "data/results/protocol.json").read_text())
     pkl = str(files / "revisitop/rparis6k/gnd_rparis6k.pkl")
@@ -164,11 +168,11 @@ def test_score_reads_the_official_pickle(done) -> None:  # type: ignore[no-untyp
         assert found == table[name]["student"]
 
 
-def test_tools_and_a_second_run(done) -> None:  # type: ignore[no-untyped-def]
-    folder, _, _ = done
+def test_tools_and_a_second_run(landmarks) -> None:  # type: ignore[no-untyped-def]
+    folder, _, _ = landmarks
     assert "Running stage" not in run("dvc", "repro", cwd=folder).stdout
     assert "ready: ready descriptors, no network to run" in tool(folder, "verify")
     told = tool(folder, "doctor")
-    assert "11 landmarks" not in told and "12 landmarks, 35 pictures listed" in told
+    assert "12 landmarks, 35 pictures listed" in told
     assert "3 queries, 9 pictures, all there" in told
     assert "roxford5k+revisitop1m" in tool(folder, "results", "--against", "data/results")

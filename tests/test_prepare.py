@@ -260,3 +260,26 @@ def test_a_pair_of_a_video_is_one_frame_by_both_recipes(tmp_path: Path) -> None:
     GroundTruth.parse(
         json.loads((tmp_path / "out/evaluation/svd.json").read_text()), e.image_id[1:], "svd"
     )
+
+
+def test_of_a_large_group_set_aside_some_pictures_are_measured(world: World) -> None:
+    assert world.run(validation_share=0.5) == 0
+    whole = EvaluationSet.read(world.out / "validation.h5").path.tolist()
+    assert world.run(validation_share=0.5, validation_pictures=2) == 0
+    some = EvaluationSet.read(world.out / "validation.h5").path.tolist()
+    sizes = {Path(p).parent: [Path(q).parent for q in some].count(Path(p).parent) for p in whole}
+    assert set(some) < set(whole) and set(sizes.values()) == {2}  # no group is lost
+    assert not set(world.train().path.tolist()) & set(whole)  # the others stay unseen
+    truth = json.loads((world.out / "validation.json").read_text("utf-8"))["queries"]
+    assert [len(q["positive"]) for q in truth] == [1] * len(some)
+
+
+def test_distractors_must_be_a_set_without_questions(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets: dict[str, Any] = {"own": {"dataset": "folder", "distractors": "orn"}}
+    assert "no set 'orn' (did you mean 'own'?)" in refusal(world, capsys, evaluation=sets)
+    sets["own"]["distractors"] = "own"
+    assert "has questions of its own" in refusal(world, capsys, evaluation=sets)
+    sets["own"]["distractors"] = 3
+    assert "evaluation.own.distractors" in refusal(world, capsys, evaluation=sets)
