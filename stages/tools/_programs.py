@@ -24,8 +24,8 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
     import torch
 
     free = torch.export.Dim.DYNAMIC
-    px = about["image_px"]
-    example = torch.rand(2, 3, px, max(px * 3 // 4, 1))
+    # Large enough for every map to have many pixels: a size of one would be taken for a constant.
+    example = torch.rand(2, 3, 256, 192)
     text = json.dumps(about, sort_keys=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
