@@ -24,8 +24,8 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
     import torch
 
     free = torch.export.Dim.DYNAMIC
-    px = about["image_px"]
-    example = torch.rand(2, 3, px, max(px * 3 // 4, 1))
+    # Large enough for every map to have many pixels: a size of one would be taken for a constant.
+    example = torch.rand(2, 3, 256, 192)
     text = json.dumps(about, sort_keys=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -93,31 +93,42 @@ def exportable(net: "nn.Module") -> "nn.Module":
 def compare(
     net: "nn.Module", file: Path, about: dict[str, Any], sample: list[np.ndarray]
 ) -> dict[str, float]:
-    """Compare a program with torch at the scales described; returns difference and milliseconds.
+    """Compare a program with torch: an ONNX one at the scales described, a .pt2 at scale one.
 
-    Raises UserError where they differ: nothing is kept then.
+    Returns the largest difference, the least side that the program takes, and milliseconds. Raises
+    UserError where they differ: nothing is kept then.
     """
-    run = _runner(file, about)
+    if file.suffix == ".pt2":
+        about = {**about, "scales": [1.0]}
+    run, least = _runner(file, about)
+    sample = [x for x in sample if min(x.shape[1:3]) >= least]
+    if not sample:
+        raise UserError(f"{file.name}: takes sides of {least} pixels or more, no picture has them")
     differences = [float(np.abs(run(x) - _by_torch(net, x, about)).max()) for x in sample]
     worst = max(differences)
     sizes = sorted({len(x) for x in sample})
     console.result(
         f"{file.name}: largest difference to torch {worst:.1e}, {sum(map(len, sample))} pictures "
         f"in batches of {sizes[0]} to {sizes[-1]}, {len({x.shape[1:3] for x in sample})} shapes"
+        + (f"; takes sides of {least} pixels or more" if least > 1 else "")
     )
     if not worst <= TOLERANCE:
         raise UserError(f"{file.name}: differs from torch by more than {TOLERANCE:g}; not kept")
-    return {"difference": worst, "ms": _milliseconds(run, sample[0]),
+    return {"difference": worst, "least_side": least, "ms": _milliseconds(run, sample[0]),
             "torch_ms": _milliseconds(lambda x: _by_torch(net, x, about), sample[0])}  # fmt: skip
 
 
-def _runner(file: Path, about: dict[str, Any]) -> Any:
+def _runner(file: Path, about: dict[str, Any]) -> tuple[Any, int]:
+    """(pixels to descriptors by a program, the least side of a picture that it takes)."""
     if file.suffix == ".onnx":
-        return Exported.read(file).describe
+        return Exported.read(file).describe, 1
     import torch
 
-    program = torch.export.unflatten(torch.export.load(file))
-    return lambda x: _by_torch(program, x, about)
+    program = torch.export.load(file)
+    # torch.export proves its program for maps of more than one pixel only, and checks that.
+    least = max(int(bounds.lower) for bounds in program.range_constraints.values())
+    net = torch.export.unflatten(program)
+    return lambda x: _by_torch(net, x, about), least
 
 
 def _by_torch(net: "nn.Module", pixels: np.ndarray, about: dict[str, Any]) -> np.ndarray:

@@ -114,9 +114,9 @@ def labelled(path: Path, net: Exported) -> Labelled:
 
 
 def threshold_at(scores: np.ndarray, rate: float) -> float:
-    """The lowest score that at most `rate` of `scores` reach."""
-    descending = np.sort(scores.astype(np.float64))[::-1]
-    return float(np.nextafter(descending[int(rate * len(descending))], np.inf))
+    """The lowest score that at most `rate` of `scores` reach: float32, as scores are compared."""
+    descending = np.sort(scores.astype(np.float32))[::-1]
+    return float(np.nextafter(descending[int(rate * len(descending))], np.float32(np.inf)))
 
 
 def false_scores(found: Index, known: Labelled) -> np.ndarray:

@@ -71,7 +71,8 @@ def test_export_index_search_on_a_finished_run(world: Path) -> None:
     ]  # some queries have a box
     assert not errors and kept == list(range(len(files)))
     np.testing.assert_allclose(rows[box_free], stored["descriptor"][box_free], atol=2e-3)
-    said = tool("calibrate", "mine", "--rate", "0.1", cwd=world).stdout
+    held = ("--pictures", "data/prepared/evaluation/demo.h5")  # validation is of one group here
+    said = tool("calibrate", "mine", "--rate", "0.1", *held, cwd=world).stdout
     assert "threshold" in said
     found = json.loads(tool("search", "mine", str(files[-1]), "--json", cwd=world).stdout)
     assert found["answers"][0]["results"][0]["file"] == str(files[-1].resolve())
