@@ -198,7 +198,7 @@ def test_planted_errors_of_the_demo_by_real_networks(tmp_path: Path) -> None:
 
     shutil.copytree(ROOT / "stages", tmp_path / "stages")
     nets: dict[str, dict[str, Any]] = {
-        f"lite{i}": {"kind": "any_timm", "model": f"tf_efficientnet_lite{i}", "image_px": 128}
+        f"lite{i}": {"kind": "any_timm", "model": f"tf_efficientnet_lite{i}", "image_px": 96}
         for i in (0, 1, 2)
     }
     nets["lite2"]["stage"] = 3
