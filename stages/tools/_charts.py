@@ -61,7 +61,7 @@ def tradeoff(points: list[Point], title: str) -> str:
         places = _apart([p.map for p in there], 0.062 * (high - low + 2 * margin))
         for p, cost, place in zip(there, costs, places, strict=True):
             colour, marker, area = STYLE[p.role]
-            axis.scatter(cost, p.map, area, colour, marker, zorder=3, linewidths=0)
+            axis.scatter(cost, p.map, area, colour, marker=marker, zorder=3, linewidths=0)
             axis.annotate(
                 p.label, (cost, p.map), (cost * 1.13, place), color=colour, fontsize=8.5,
                 va="center", weight="bold" if p.role == "student" else "normal",

@@ -66,7 +66,10 @@ def counted(values: dict[str, Any], prepared: Path, where: Path) -> World:
     """From what `prepare` wrote, else from the dataset's settings or listing."""
     file = prepared / "train.h5"
     if not file.is_file():
-        return listed(values, where)
+        try:
+            return listed(values, where)
+        except UserError as error:
+            raise UserError(f"{error}; or plan for --pictures N --groups M") from None
     train = TrainSet.read(file)
     sets = [EvaluationSet.read(prepared / "evaluation" / f"{s}.h5") for s in values["evaluation"]]
     aside = 0
@@ -211,7 +214,7 @@ def as_text(plan: dict[str, Any], world: World, values: dict[str, Any]) -> str:
     if plan["stand_ins"]:
         lines.append(
             f"no weights here for {', '.join(plan['stand_ins'])}: {UNKNOWN_DIM} dimensions are "
-            f"assumed and a {_calibrate.STAND_IN} was timed (`whiten-mtd doctor` says where to get "
+            f"assumed and a {_calibrate.STAND_IN} stands in (`whiten-mtd doctor` says where to get "
             "them)"
         )
     return "\n".join(lines)

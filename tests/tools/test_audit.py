@@ -1,6 +1,7 @@
 """Planted label errors are found and mended; what is right stays; bad input is one line."""
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import chromium
 import numpy as np
 import pytest
 from PIL import Image
-from project import stage, write_params
+from project import ROOT, stage, write_params
 
 from stages import datasets
 from stages.core import console, store
@@ -191,23 +192,19 @@ def test_no_labels_and_other_views_are_refused(
 
 @pytest.mark.long
 def test_planted_errors_of_the_demo_by_real_networks(tmp_path: Path) -> None:
-    """Drawn buildings, the demo's three networks; a smaller world, and near-twins deceive them."""
-    import shutil
-
-    from project import ROOT
-
+    """Drawn buildings and two of the demo's networks, in small; near-twins deceive them."""
     shutil.copytree(ROOT / "stages", tmp_path / "stages")
+    lite = {"kind": "any_timm", "image_px": 128}
     nets: dict[str, dict[str, Any]] = {
-        f"lite{i}": {"kind": "any_timm", "model": f"tf_efficientnet_lite{i}", "image_px": 128}
-        for i in (0, 1, 2)
+        "lite0": {**lite, "model": "tf_efficientnet_lite0"},
+        "early": {**lite, "model": "tf_efficientnet_lite2", "stage": 3},
     }
-    nets["lite2"]["stage"] = 3
+    world = {"image_px": 192, "groups": 60, "pictures": 5, "evaluation_groups": 2}
+    changes = {f"datasets.demo.{k}": v for k, v in world.items()}
+    changes |= {"prepare.validation_share": 0.0, "prepare.views": 3, "whiten.dim": 32}
     write_params(
         tmp_path / "params.yaml", teachers=nets, ensemble=list(nets),
-        **{
-            "datasets.demo.image_px": 192, "datasets.demo.groups": 80, "datasets.demo.pictures": 5,
-            "prepare.validation_share": 0.0, "prepare.views": 4, "prepare.epochs": 24, "whiten.dim": 64,
-        },
+        **{**changes, "prepare.epochs": 12},
     )  # fmt: skip
     stage("prepare", "data/prepared", cwd=tmp_path)
     train = "data/prepared/train.h5"
@@ -218,21 +215,15 @@ def test_planted_errors_of_the_demo_by_real_networks(tmp_path: Path) -> None:
         stage("whiten", name, train, features, *out, cwd=tmp_path)
     views = TrainSet.read(tmp_path / train)
     rows = [audit.read(tmp_path / f"data/whitened/{n}.h5", views) for n in nets]
-    group, moved = views.group.copy(), []
-    order = np.random.default_rng(0).permutation(80)
-    for a, b in order[:24].reshape(12, 2):
-        moved.append(int(np.flatnonzero(views.group == a)[0]))
-        group[moved[-1]] = b
-    for a, b in order[24:32].reshape(4, 2):
-        group[views.group == b] = a
+    group, moved = views.group.copy(), set()
+    for a, b in np.random.default_rng(0).permutation(60)[:24].reshape(12, 2):
+        picture = int(np.flatnonzero(views.group == a)[0])
+        moved.add(picture)
+        group[picture] = b
     limit = votes.bounds(rows, group, neighbours=5, different=0.8, seed=0)
     found = audit.vote(rows, group, limit, listed=0.5, apply=0.6)
-    parts = [c for c in found.cases if c.kind == "part"]
-    merged = set(order[24:32:2].tolist())
-    right = [bool(set(c.left.tolist()) & set(moved)) or int(group[c.left[0]]) in merged
-             for c in parts]  # fmt: skip
-    seen = {r for c in parts for r in c.left.tolist()} & set(moved)
-    print(f"{len(parts)} parts, {sum(right)} right; {len(seen)} of 12 moved pictures found")
-    sure = [r for r, c in zip(right, parts, strict=True) if c.sure]
-    print(f"{len(sure)} clear, {sum(sure)} right")
-    assert sum(right) >= 0.4 * len(parts) and len(seen) >= 6
+    parts = [set(c.left.tolist()) for c in found.cases if c.kind == "part"]
+    right = sum(bool(p & moved) for p in parts)
+    print(f"{len(parts)} parts, {right} right; {len(moved & set().union(*parts))} of 12 found")
+    assert len(moved & set().union(*parts)) >= 5  # a random picture is one of them at 4 %
+    assert right >= 0.35 * len(parts)

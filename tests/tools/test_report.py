@@ -110,6 +110,7 @@ def test_missing_parts_are_said_and_the_rest_is_shown(
     shutil.rmtree(world / "data/whitened")
     shutil.rmtree(world / "data/described")
     shutil.rmtree(world / ".scratch")
+    (world / "data/speed.json").unlink(missing_ok=True)
     (world / "data/results/plots/demo/similarities.png").unlink()
     code, page = made(world, monkeypatch)
     seen = text_of(page.read_text("utf-8"))
