@@ -43,7 +43,7 @@ class World:
         prepare.write_evaluation(folder / "evaluation", "v", found)
         self.set = EvaluationSet.read(folder / "evaluation/v.h5")
         for model in ("student", "untrained", "a", "b"):
-            rows = rng.standard_normal((self.set.pictures, DIM))
+            rows = rng.standard_normal((self.set.count, DIM))
             self.describe(model, rows / np.linalg.norm(rows, axis=1, keepdims=True))
         for name, width in (("a", DIM), ("b", DIM), ("fused", 16)):
             projection = rng.standard_normal((8, width))

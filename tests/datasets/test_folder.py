@@ -135,7 +135,8 @@ def test_what_is_left_out_is_counted(tmp_path):
     (tmp_path / "thing 2" / "a.heic").write_bytes(b"x")
     training, _ = both(tmp_path)
     text = "\n".join(training.notes)
-    assert "2 files left out, broken or not pictures: thing 0/broken.jpg, thing 0/half.jpg" in text
+    broken = "thing 0/broken.jpg, thing 0/half.jpg, thing 2/a.heic"
+    assert f"3 files left out, broken or not pictures: {broken}" in text
     assert "1 files left out, not pictures by their suffix: .txt" in text
     assert "3 instances and 0 single pictures are kept for evaluation" in text
     assert not any("hidden" in p or "back" in p for p in training.path)
