@@ -102,7 +102,7 @@ def landmarks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str
             "revisitop": {"root": str(root), "crop_queries": True},
         },
         **{
-            "prepare.dataset": "gldv2", "whiten.dim": 12,
+            "prepare.dataset": "gldv2", "whiten.dim": 12, "train.loss": "prototype", "train.head": "ridge",
             "describe.scales": {"default": [1.0, 0.5], "gem": [1.0]},
             "describe.image_px": {"default": None, "gem": "native"},
         },
@@ -173,6 +173,6 @@ def test_tools_and_a_second_run(landmarks) -> None:  # type: ignore[no-untyped-d
     assert "Running stage" not in run("dvc", "repro", cwd=folder).stdout
     assert "ready: ready descriptors, no network to run" in tool(folder, "verify")
     told = tool(folder, "doctor")
-    assert "12 landmarks, 35 pictures listed" in told
+    assert "12 landmarks, 36 pictures listed" in told
     assert "3 queries, 9 pictures, all there" in told
     assert "roxford5k+revisitop1m" in tool(folder, "results", "--against", "data/results")

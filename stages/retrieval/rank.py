@@ -5,7 +5,9 @@ The database is read in blocks, once for as many queries as `HELD_BYTES` of simi
 may be an array, a memory map or `rows.Rows`. Nothing of it is kept but a block.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -51,12 +53,18 @@ def ranks(
     query: Array, database: Rows, wanted: Sequence[dict[str, Array]]
 ) -> list[dict[str, Array]]:
     """For each query the ranks of its `wanted` database rows, by kind of answer."""
+    if len(query) != len(wanted):
+        raise ValueError(f"{len(query)} queries, but answers to {len(wanted)}")
+    joined = [np.concatenate(list(answers.values())) for answers in wanted]
     out = []
-    for first, sims in similarities(query, database):
-        for row, answers in zip(sims, wanted[first : first + len(sims)], strict=True):
-            places = ranks_of(row, np.concatenate(list(answers.values())))
-            cuts = np.cumsum([len(a) for a in answers.values()])[:-1]
-            out.append(dict(zip(answers, np.split(places, cuts), strict=True)))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # a sort needs no lock
+        for first, sims in similarities(query, database):
+            some = slice(first, first + len(sims))
+            for answers, places in zip(
+                wanted[some], pool.map(ranks_of, sims, joined[some]), strict=True
+            ):
+                cuts = np.cumsum([len(a) for a in answers.values()])[:-1]
+                out.append(dict(zip(answers, np.split(places, cuts), strict=True)))
     return out
 
 
