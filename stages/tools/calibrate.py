@@ -25,6 +25,7 @@ from ..retrieval.index import Index
 from . import _searching
 
 app = console.app()
+FEW_GROUPS = 20  # below it the rate on other groups is not much like the one asked for
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ def main(
         names = ("id", "root", "path", "image_id", "bytes")
         about = {**found.about, "calibration": calibration}
         indexes.write(index, found.index, {n: columns[n] for n in names}, about)
+    if calibration["groups"] < FEW_GROUPS:
+        console.say(
+            f"warning: {calibration['groups']} groups are few: pairs of the same two groups score "
+            f"alike, and other groups may match several times as often; {FEW_GROUPS} tell more"
+        )
     console.result(f"threshold {threshold:.4f}, at {100 * rate:g} % false matches per {per}")
     report(found, known, threshold, pictures)
     if measure is not None:
