@@ -61,17 +61,18 @@ def main(
                 f"{rate:g}; give more pictures, or a rate of at least {1 / max(len(scores), 1):.2g}"
             )
         threshold = threshold_at(scores, rate)
+        groups = len(np.unique(known.group))
         calibration = {
             "threshold": threshold, "rate": rate, "per": per, "samples": len(scores),
-            "groups": len(np.unique(known.group)), "pictures": store.digest_of(known.files),
+            "groups": groups, "pictures": store.digest_of(known.files),
         }  # fmt: skip
         columns = store.Stored(index / f"{found.generation:06d}" / "pictures.h5", "pictures")
         names = ("id", "root", "path", "image_id", "bytes")
         about = {**found.about, "calibration": calibration}
         indexes.write(index, found.index, {n: columns[n] for n in names}, about)
-    if calibration["groups"] < FEW_GROUPS:
+    if groups < FEW_GROUPS:
         console.say(
-            f"warning: {calibration['groups']} groups are few: pairs of the same two groups score "
+            f"warning: {groups} groups are few: pairs of the same two groups score "
             f"alike, and other groups may match several times as often; {FEW_GROUPS} tell more"
         )
     console.result(f"threshold {threshold:.4f}, at {100 * rate:g} % false matches per {per}")
