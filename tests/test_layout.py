@@ -127,6 +127,7 @@ def resolved_stages(project: Path) -> dict[str, dict[str, Any]]:
     return lock["stages"]
 
 
+@pytest.mark.long
 def test_deps_are_what_each_stage_loads(project: Path, world: Path) -> None:
     for name, entry in resolved_stages(project).items():
         arguments = entry["cmd"].split()[2:]

@@ -112,6 +112,7 @@ def test_failed_stage_leaves_no_data_for_git(clean: Path) -> None:
     assert {line[3:] for line in status.splitlines()} <= {"params.yaml", "dvc.lock"}
 
 
+@pytest.mark.long
 def test_same_seed_same_bytes(clean: Path, tmp_path: Path) -> None:
     lock = (clean / "dvc.lock").read_text()
     run("dvc", "repro", "--force", "--no-run-cache", cwd=clean)
