@@ -68,9 +68,9 @@ def main(
         describe_own(images, out, values, work)
         return
     work(todo)
-    earlier = Path(model, "earlier")  # the student that this one's descriptors match
+    earlier = Path(model, params.EARLIER)  # the student that this one's descriptors match
     if (earlier / "config.json").is_file():
-        todo = [(found, out / "earlier" / file.name, n) for found, file, n in todo]
+        todo = [(found, out / params.EARLIER / file.name, n) for found, file, n in todo]
         describe_todo(str(earlier), p, values, params_file, whitenings, todo)
 
 

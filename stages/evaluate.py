@@ -80,7 +80,9 @@ def main(
     for problem in problems(evaluation, values["evaluation"], p.similarity):
         models = {m: problem.described(described / m, open_file) for m in names}
         if models["student"].attributes.get("compatible"):
-            models["earlier"] = problem.described(described / "student/earlier", open_file)
+            models[params.EARLIER] = problem.described(
+                described / "student" / params.EARLIER, open_file
+            )
         found, rules[problem.name] = rank_set(problem, models, fitted, values["ensemble"])
         about[problem.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
         table[problem.name] = scored(found, problem.truth.protocol)
@@ -132,8 +134,8 @@ def rank_set(
         found["asymmetric"] = problem.ranks(student.query, mapped(frame.apply, database))
         px = protocol.merged([rules["student"].image_px, merged["image_px"]])
         rules["asymmetric"] = problem.protocol(student, image_px=px, whitening=frame.source)
-    if "earlier" in models:
-        found["compatible"] = problem.ranks(student.query, models["earlier"].database)
+    if params.EARLIER in models:
+        found["compatible"] = problem.ranks(student.query, models[params.EARLIER].database)
         rules["compatible"] = rules["student"]
     return found, rules
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from .core import console, params, store
 from .core.errors import UserError
 from .core.plugins import nearest
-from .core.records import TrainSet
+from .core.records import TrainSet, read_whitened
 from .distill import pairs, prototypes, whitening
 from .distill.fusion import STRATEGIES
 from .distill.whitening import Whitening, l2n
@@ -53,11 +53,7 @@ class Ensemble:
     @classmethod
     def read(cls, names: list[str], folder: Path, views: TrainSet) -> "Ensemble":
         """Open `folder/<name>.h5` for each name; refuses rows of other views."""
-        files = [store.Stored(folder / f"{name}.h5", "whitened") for name in names]
-        for file in files:
-            rows = len(file["descriptor"])
-            if file.text("train") != views.digest or rows != len(views.view_image):
-                raise UserError(f"{file.path}: of other stored views; extract and whiten again")
+        files = [read_whitened(folder / f"{name}.h5", views) for name in names]
         digest = store.digest_of([f.digest for f in files])
         return cls(tuple(names), tuple(f["descriptor"] for f in files), digest)
 

@@ -16,14 +16,9 @@ KEYS = (
     "fuse", "train", "describe", "evaluate", "compare",
 )  # fmt: skip
 S = TypeVar("S", bound=BaseModel)
-RESERVED = (
-    "student",
-    "untrained",
-    "fused",
-    "asymmetric",
-    "earlier",
-    "compatible",
-)  # names that the pipeline itself gives to models
+EARLIER = "earlier"  # in a student's folder and in its descriptions: the student it must match
+# Names that the pipeline itself gives to models.
+RESERVED = ("student", "untrained", "fused", "asymmetric", EARLIER, "compatible")
 
 
 # The option that every stage takes, so that dvc.yaml need not name it.

@@ -93,6 +93,14 @@ class TrainSet:
         return np.searchsorted(self.view_image, np.arange(len(self.image_id) + 1))
 
 
+def read_whitened(path: Path, views: TrainSet) -> store.Stored:
+    """A teacher's whitened descriptors, row for row the stored `views`. Raises UserError."""
+    found = store.Stored(path, "whitened")
+    if found.text("train") != views.digest or len(found["descriptor"]) != len(views.view_image):
+        raise UserError(f"{path}: of other stored views; extract and whiten again")
+    return found
+
+
 @dataclass(frozen=True)
 class EvaluationSet:
     """Pictures to describe (`<set>.h5`): `role` (n,), `box` (n, 4) float32 pixels or NaN.

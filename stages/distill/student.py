@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import store, weights
+from ..core import params, store, weights
 from ..core.errors import UserError
 from ..core.layers import Normalise, l2n
 from ..core.trunk import Trunk, statistics
 
-EARLIER = "earlier"  # in a student's folder: the student that its descriptors match
 CONFIG = {  # what config.json must say for the network to be built
     "model": str, "dim": int, "head": bool, "pool": str, "gem_p": float, "image_px": int,
     "mean": list, "std": list, "init": str,
@@ -102,13 +101,13 @@ def save(student: Student, folder: Path, card: str, **config: Any) -> None:
 def keep_earlier(earlier: Path, folder: Path) -> None:
     """Keep the student that `folder`'s was made compatible with inside it, to be scored beside."""
     for name in ("model.safetensors", "config.json"):
-        with store.atomic(folder / EARLIER / name) as temporary:
+        with store.atomic(folder / params.EARLIER / name) as temporary:
             shutil.copyfile(earlier / name, temporary)
 
 
 def forget_earlier(folder: Path) -> None:
     """Remove what `keep_earlier` of another run left."""
-    shutil.rmtree(folder / EARLIER, ignore_errors=True)
+    shutil.rmtree(folder / params.EARLIER, ignore_errors=True)
 
 
 def load(folder: Path) -> Student:

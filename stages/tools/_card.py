@@ -7,7 +7,7 @@ from typing import Any
 from ..core import params, store
 from ..core.errors import UserError
 from ..core.records import TrainSet
-from . import _searching
+from . import _pages
 
 
 def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], params_file: Path) -> str:
@@ -20,7 +20,7 @@ def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], params_file
     values = params.read(params_file)
     table = params.teachers(values, params_file)
     config = store.read_json(folder / "config.json")
-    return _searching.render(
+    return _pages.render(
         "card.md", about=about, config=config, speed=speed,
         teachers=[_teacher(n, table[n]) for n in values["ensemble"]],
         pictures=_pictures(base / "data/prepared/train.h5"), dataset=values["prepare"]["dataset"],

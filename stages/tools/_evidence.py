@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core import store
 from ..core.errors import UserError
-from ..core.records import Targets, TrainSet
+from ..core.records import Targets, TrainSet, read_whitened
 from ..distill import winners
 from ..retrieval.problem import Described, Problem
 from . import _pages
@@ -67,10 +67,7 @@ def fusion(run: Run) -> dict[str, Any]:
     try:
         views = TrainSet.read(PREPARED / "train.h5")
         plan = Targets.read(Path("data/targets"), views)
-        files = [store.Stored(Path(f"data/whitened/{t}.h5"), "whitened") for t in ensemble]
-        for file in files:
-            if file.text("train") != views.digest:
-                raise UserError(f"{file.path}: of other stored views; extract and whiten again")
+        files = [read_whitened(Path(f"data/whitened/{t}.h5"), views) for t in ensemble]
     except UserError as error:
         return {"missing": str(error).splitlines()[0]}
     rows = [f["descriptor"] for f in files]

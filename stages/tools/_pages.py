@@ -1,27 +1,39 @@
-"""Pages for people: one self-contained HTML file each, readable offline, no script in it."""
+"""Pages and cards for people, from the templates beside this file, and the pictures in them."""
 
 import base64
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image
 
 from ..core import images, store
 from ..core.errors import UserError
 
 FOLDER = Path(__file__).parent / "templates"
-THUMB_PX = 112
-QUALITY = 82  # of a thumbnail, JPEG
+THUMB_PX, LARGE_PX = 112, 256  # long side of a thumbnail: among many, among a few
+QUALITY = 85  # of a thumbnail, JPEG
+
+
+@cache
+def _environment(trimmed: bool) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=trimmed, lstrip_blocks=trimmed,
+    )  # fmt: skip
+
+
+def render(template: str, **values: Any) -> str:
+    """A template filled: everything is escaped, a name that is missing is an error."""
+    trimmed = template.endswith(".html")  # in Markdown a line's end has a meaning
+    return _environment(trimmed).get_template(template).render(values)
 
 
 def write(path: Path, template: str, **values: Any) -> None:
-    """Render `templates/<template>` with `values` to `path`, whole or not at all."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    store.write_text(path, environment.get_template(template).render(values))
+    """`render` to the file `path`, whole or not at all."""
+    store.write_text(path, render(template, **values))
 
 
 def is_page(path: Path) -> Path:
@@ -36,21 +48,19 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def picture(file: Path, box: tuple[float, ...] | None = None, px: int = THUMB_PX) -> str | None:
-    """A picture (or the `box` of it), its long side `px`, as a data URI; None if unreadable."""
-    from PIL import Image
+def thumbnail(file: Path, px: int, box: tuple[float, ...] | None = None) -> bytes:
+    """A picture (or the `box` of it) as a JPEG, its long side at most `px`. Raises UserError."""
+    image = images.read(file)
+    if box is not None:  # cut before: `images.plain` would keep the whole picture's factor
+        image = image.crop(images.whole_pixels(box, *image.size))
+    buffer = io.BytesIO()
+    Image.fromarray(images.plain(image, None, px)).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
 
+
+def picture(file: Path, box: tuple[float, ...] | None = None, px: int = THUMB_PX) -> str | None:
+    """A thumbnail as a data URI; None where the picture is not to be had."""
     try:
-        pixels = images.plain(images.read(file), None, px) if box is None else _cut(file, box, px)
+        return data_uri(thumbnail(file, px, box), "image/jpeg")
     except UserError:
         return None
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY)
-    return data_uri(buffer.getvalue(), "image/jpeg")
-
-
-def _cut(file: Path, box: tuple[float, ...], px: int) -> Any:
-    """The box scaled to `px` itself: `images.plain` would keep the picture's own factor."""
-    image = images.read(file)
-    part = image.crop(images.whole_pixels(box, *image.size))
-    return images.plain(part, None, px)

@@ -1,21 +1,14 @@
-"""What index, search, serve and calibrate share: an index with its student, answers, thumbnails."""
+"""What index, search, serve and calibrate share: an index with its student, and answers."""
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
-from ..core import images
 from ..core.errors import UserError
 from ..retrieval import index as indexes
 from ..retrieval.exported import Exported, refuse_other
 from ..retrieval.index import Index
-
-THUMBNAIL_PX = 256
 
 
 def student_of(found: Index, model: Path | None) -> Exported:
@@ -56,27 +49,3 @@ def answers(found: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
         match = None if threshold is None else any(r["match"] for r in results)
         out.append({"match": match, "results": results})
     return out
-
-
-def thumbnail(path: Path, data: bytes | None = None, px: int = THUMBNAIL_PX) -> bytes:
-    """A small JPEG of a picture. Raises UserError where it cannot be read."""
-    image = images.read(path, data)
-    small = image.resize(images.fitted(image.width, image.height, px), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
-
-
-def data_url(path: Path) -> str | None:
-    """A thumbnail inside a page; None where the picture is no longer to be had."""
-    try:
-        return "data:image/jpeg;base64," + base64.b64encode(thumbnail(path)).decode()
-    except UserError:
-        return None
-
-
-def render(template: str, **values: Any) -> str:
-    """A page of `templates/`: everything is escaped, a name that is missing is an error."""
-    loader = PackageLoader(__package__, "templates")
-    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return page.get_template(template).render(**values)

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..core import console
 from ..core.errors import UserError
-from . import _searching
+from . import _pages
 from ._service import Limits, Refusal, Service
 
 CONNECTIONS = 64  # more at once are answered 503
@@ -51,7 +51,7 @@ def application(service: Service, host: str) -> Starlette:
 async def page(service: Service, request: Request) -> Response:
     """The page to drop a picture on; it may load nothing from elsewhere."""
     loaded, nonce = await service.latest(), secrets.token_urlsafe(12)
-    text = _searching.render(
+    text = _pages.render(
         "serve.html", index=service.folder.name, pictures=len(loaded.index),
         generation=loaded.index.generation, nonce=nonce,
     )  # fmt: skip
@@ -89,7 +89,7 @@ async def picture(service: Service, request: Request) -> Response:
         raise Refusal(404, "no such picture")
     try:
         async with service.places:
-            small = await run_in_threadpool(_searching.thumbnail, index.file(row))
+            small = await run_in_threadpool(_pages.thumbnail, index.file(row), _pages.LARGE_PX)
     except UserError:
         raise Refusal(404, "the picture is no longer where it was") from None
     return Response(small, media_type="image/jpeg")

@@ -21,7 +21,7 @@ import typer
 from ..core import console, params, store
 from ..core.errors import UserError
 from ..core.plugins import nearest
-from ..core.records import TrainSet
+from ..core.records import TrainSet, read_whitened
 from ..distill import pairs, votes
 from . import _labels, _pages
 
@@ -124,10 +124,7 @@ def voters(values: dict[str, Any], chosen: list[str], where: Path) -> list[str]:
 
 def read(path: Path, views: TrainSet) -> np.ndarray:
     """(n, d) float16: one row a picture, of a teacher's whitened views."""
-    f = store.Stored(path, "whitened")
-    if f.text("train") != views.digest or len(f["descriptor"]) != len(views.view_image):
-        raise UserError(f"{path}: of other stored views; extract and whiten again")
-    return votes.of_pictures(f["descriptor"], views.spans())
+    return votes.of_pictures(read_whitened(path, views)["descriptor"], views.spans())
 
 
 def vote(

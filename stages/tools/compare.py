@@ -14,7 +14,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from pydantic import Field
 from ..core import console, params, protocol, store
 from ..core.errors import UserError
 from ..retrieval import metrics
+from . import _runs
+from ._runs import Run
 
 app = console.app()
 
@@ -44,16 +45,6 @@ class Params(params.Section):
     recipes: dict[str, Recipe]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One experiment's results."""
-
-    overrides: tuple[str, ...]
-    metrics: dict[str, Any]
-    queries: dict[tuple[str, str, str], dict[str, float]]  # (set, model, difficulty) -> query -> AP
-    rules: dict[str, dict[str, Any]]  # set -> model -> protocol
-
-
 @app.command()
 def main(
     recipe: list[str] = typer.Option([], help="Only these recipes."),
@@ -69,7 +60,8 @@ def main(
     runs: dict[str, list[Run]] = {}
     for name, r in chosen.items():
         best = tuned(name, r, p.seeds[0])
-        runs[name] = [run((*best, *seeded(seed)), name) for seed in p.seeds]
+        labels = [experiment((*best, *seeded(seed)), name) for seed in p.seeds]
+        runs[name] = [_runs.experiment(label) for label in labels]
         rows += list(table_rows(name, best, runs[name], p.models))
         write(out, rows)
         console.say(markdown(rows[-1:]).splitlines()[-1])
@@ -103,19 +95,6 @@ def seeded(seed: int) -> tuple[str, ...]:
     return (f"fuse.seed={seed}", f"train.seed={seed}")
 
 
-def run(overrides: tuple[str, ...], name: str) -> Run:
-    """One full experiment."""
-    label = experiment(overrides, name)
-    queries: dict[tuple[str, str, str], dict[str, float]] = {}
-    for row in csv.DictReader(io.StringIO(artefact(label, "data/results/queries.csv"))):
-        key = (row["set"], row["model"], row["difficulty"])
-        queries.setdefault(key, {})[row["query"]] = float(row["ap"])
-    scores, rules = (
-        json.loads(artefact(label, f"data/results/{f}.json")) for f in ("metrics", "protocol")
-    )
-    return Run(overrides, scores, queries, rules)
-
-
 def mixed(runs: dict[str, list[Run]], models: list[str]) -> Iterator[str]:
     """A warning for every set and model whose scores were made under different protocols."""
     everyone = [(name, r) for name, of_recipe in runs.items() for r in of_recipe]
@@ -125,10 +104,8 @@ def mixed(runs: dict[str, list[Run]], models: list[str]) -> Iterator[str]:
                 (n, r.rules[data][model]) for n, r in everyone if model in r.rules.get(data, {})
             ]
             for name, rules in found[1:]:
-                here, there = (protocol.from_map(x, n) for n, x in (found[0], (name, rules)))
-                if told := protocol.warning(
-                    f"{data}, {model}, {found[0][0]} and {name}", here, there
-                ):
+                first, theirs = found[0]
+                if told := protocol.warning(f"{data}, {model}, {first} and {name}", theirs, rules):
                     yield told
                     break
 

@@ -18,7 +18,7 @@ from ..core.errors import UserError
 from ..retrieval import index as indexes
 from ..retrieval.exported import identity_of, refuse_other
 from ..retrieval.index import Index
-from . import _searching
+from . import _pages, _searching
 
 app = console.app()
 PAGE_QUERIES = 200  # a page holds every thumbnail of its results
@@ -96,17 +96,19 @@ def page(found: Index, said: list[dict[str, Any]]) -> str:
     shown = [
         {
             **answer,
-            "image": _searching.data_url(Path(answer["query"])),
-            "results": [
-                {**r, "image": _searching.data_url(Path(r["file"]))} for r in answer["results"]
-            ],
+            "image": _large(answer["query"]),
+            "results": [{**r, "image": _large(r["file"])} for r in answer["results"]],
         }
         for answer in said
     ]
-    return _searching.render(
+    return _pages.render(
         "search.html", answers=shown, index=str(found.folder), generation=found.generation,
         pictures=len(found), calibration=found.about.get("calibration"),
     )  # fmt: skip
+
+
+def _large(file: str) -> str | None:
+    return _pages.picture(Path(file), px=_pages.LARGE_PX)
 
 
 if __name__ == "__main__":

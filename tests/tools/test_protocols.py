@@ -1,8 +1,7 @@
 """Scores of different protocols, side by side: each tool that compares says so."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -42,8 +41,7 @@ def test_results_against_an_earlier_run(
 
 def test_compare_warns_once_for_each_set_and_model() -> None:
     def run(rules: Protocol) -> compare.Run:
-        entry: dict[str, Any] = {"ox": {"student": asdict(rules)}}
-        return compare.Run((), {}, {}, entry)
+        return compare.Run("a run", {}, {}, {}, [], {}, {}, rules={"ox": {"student": rules}})
 
     same = {"a": [run(HERE), run(HERE)], "b": [run(HERE)]}
     assert list(compare.mixed(same, ["student", "asymmetric"])) == []
