@@ -2,14 +2,14 @@
 
     whiten-mtd compare
 
-Every recipe of `compare.recipes` is first tuned, on one seed, by retrieval on the groups that
-`prepare` set aside; then its best setting runs with every seed of `compare.seeds`. All runs are DVC
-experiments in a temporary copy: same steps, same student forwards, and nothing is computed twice.
+Every recipe of `compare.recipes` is first tuned, on one seed and a knob at a time, by retrieval on
+the groups that `prepare` set aside; then its best setting runs with every seed of `compare.seeds`.
+All runs are DVC experiments in a temporary copy: same steps, same student forwards, and nothing is
+computed twice.
 """
 
 import csv
 import io
-import itertools
 import json
 import subprocess
 import sys
@@ -72,22 +72,42 @@ def main(
 
 
 def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
-    """The recipe's overrides with the best choice of `tune` by held-out retrieval."""
-    grid = [[f"{t.split('=')[0]}={v}" for v in t.split("=")[1].split(",")] for t in recipe.tune]
-    choices = [(*recipe.set, *combination) for combination in itertools.product(*grid)]
-    if len(choices) == 1:
-        return choices[0]
-    scores = []
-    for overrides in choices:
-        label = experiment((*overrides, *seeded(seed)), name, target="train")
-        config = json.loads(artefact(label, "models/student/config.json"))
-        if config["validation_map"] is None:
-            raise UserError(
-                "compare tunes on groups set aside: set prepare.validation_share above 0"
-            )
-        scores.append(float(config["validation_map"]))
-        console.say(f"{name}: {' '.join(overrides[len(recipe.set) :])}: {scores[-1]:.2f}")
-    return choices[int(np.argmax(scores))]
+    """The recipe's overrides, with the best value of each knob of `tune` by held-out retrieval.
+
+    One knob after the other, the later ones as `set` or params.yaml have them meanwhile.
+    """
+    chosen = tuple(recipe.set)
+    for knob, values in (parsed(t) for t in recipe.tune):
+        scores = []
+        for value in values:
+            overrides = replaced(chosen, knob, value)
+            label = experiment((*overrides, *seeded(seed)), name, target="train")
+            config = json.loads(artefact(label, "models/student/config.json"))
+            if config["validation_map"] is None:
+                raise UserError(
+                    "compare tunes on groups set aside: set prepare.validation_share above 0"
+                )
+            scores.append(float(config["validation_map"]))
+            console.say(f"{name}: {knob}={value}: {scores[-1]:.2f}")
+        best = int(np.argmax(scores))
+        if best in (0, len(values) - 1) and len(values) > 2:
+            console.say(f"{name}: {knob}={values[best]} is at the end of what was tried")
+        chosen = replaced(chosen, knob, values[best])
+    return chosen
+
+
+def parsed(tune: str) -> tuple[str, list[str]]:
+    """The knob and its values of `knob=value,value`."""
+    knob, equals, values = tune.partition("=")
+    if not equals:
+        raise UserError(f"compare.recipes: tune: {tune!r} is not knob=value,value")
+    return knob, values.split(",")
+
+
+def replaced(overrides: tuple[str, ...], knob: str, value: str) -> tuple[str, ...]:
+    """`overrides` with `knob` set to `value`, in its place or at the end."""
+    kept = tuple(o for o in overrides if o.partition("=")[0] != knob)
+    return (*kept, f"{knob}={value}")
 
 
 def seeded(seed: int) -> tuple[str, ...]:
