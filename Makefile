@@ -24,11 +24,14 @@ demo-video: .venv/.ready video/dvc.yaml ## the same on generated videos, in the 
 video/dvc.yaml: dvc.yaml
 	sed -e 's#^\( *\)- stages/#\1- ../stages/#; s#python -m stages\.#PYTHONPATH=.. python -m stages.#' $< > $@
 
+# Tests that share the finished run of the tiny world stay in one process (tests/conftest.py).
+PYTEST := pytest -n auto --maxprocesses 4 --dist loadgroup
+
 test: .venv/.ready ## set up, run the tests (minutes)
-	pytest
+	$(PYTEST)
 
 test-long: .venv/.ready ## the tests that take longer
-	pytest -m long
+	$(PYTEST) -m long
 
 test-scale: .venv/.ready ## a million pictures: minutes and memory of prepare, whiten, fuse
 	pytest -m scale -s
@@ -37,7 +40,7 @@ check: .venv/.ready ## format, lint, types, tests
 	ruff format --check stages tests
 	ruff check stages tests
 	mypy stages
-	pytest
+	$(PYTEST)
 
 bench: .venv/.ready ## speed, as ratios in one run
 	whiten-mtd bench

@@ -9,6 +9,13 @@ import pytest
 from project import checkout, run
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process for the tests that share the finished run, so that it is made once."""
+    for item in items:
+        if "project" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("project"))
+
+
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A checkout, at a path with a space, in which `dvc repro` ran once on the tiny world."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {
     "WHITEN_MTD_WORKERS": "0",
     "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "2",
+    "OMP_NUM_THREADS": "1",  # tests run side by side
     "DVC_NO_ANALYTICS": "1",
     "GIT_AUTHOR_NAME": "Test", "GIT_AUTHOR_EMAIL": "test@example.com",
     "GIT_COMMITTER_NAME": "Test", "GIT_COMMITTER_EMAIL": "test@example.com",

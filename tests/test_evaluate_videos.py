@@ -104,12 +104,13 @@ def test_the_right_videos_first_is_a_hundred(world: World) -> None:
 
 def test_score_agrees(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     found = world.run()
+    rules = json.loads((world.folder / "results/protocol.json").read_text())["v"]
     for model in ("student", "untrained"):
         capsys.readouterr()
         file, truth = str(world.file(model)), str(world.folder / "evaluation/v.json")
         assert console.run(score.app, [file, file, truth, "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
-        assert told.pop("protocol")["rules"] == "svd"
+        assert told.pop("protocol")["rules"] == rules[model]["rules"] == "svd, chamfer"
         assert told == found[model]
 
 

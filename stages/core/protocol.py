@@ -22,7 +22,7 @@ UNKNOWN = "unknown"  # of descriptors of another origin, which need not say
 class Protocol:
     """The rules of one score; equal ones may be compared."""
 
-    rules: str  # revisitop or positives: which lists count, and how junk is left out
+    rules: str  # which lists count and how junk is left out; of videos also their similarity
     crop: str  # of a query's picture: cut to boxes, or whole
     image_px: str  # long side that pictures were described at, at most
     scales: str  # of a picture, whose descriptors were summed
@@ -66,6 +66,11 @@ def of_descriptors(about: Map, dtype: Any) -> Map:
         "image_px": str(px), "scales": str(about.get("scales", UNKNOWN)),
         "whitening": str(about.get("whitening", "none")), "dtype": str(np.dtype(dtype)),
     }  # fmt: skip
+
+
+def rules_of(truth: GroundTruth, similarity: str | None) -> str:
+    """The field `rules`. `similarity`: of videos, how they are compared; None of pictures."""
+    return truth.protocol if similarity is None else f"{truth.protocol}, {similarity}"
 
 
 def crop_of(pictures: EvaluationSet, query: np.ndarray) -> str:

@@ -145,9 +145,9 @@ class Problem:
         roles = self.pictures.role[self.own]
         extra = 0 if self.distractors is None else len(self.distractors.image_id)
         return protocol.Protocol(
-            rules=self.truth.protocol
-            if self.pictures.start is None
-            else f"{self.truth.protocol}, {self.similarity}",
+            rules=protocol.rules_of(
+                self.truth, None if self.pictures.start is None else self.similarity
+            ),
             crop=protocol.crop_of(self.pictures, self.query),
             ground_truth=protocol.digest_of_truth(self.truth, self.pictures.image_id[self.own]),
             database=self.count,

@@ -61,7 +61,8 @@ def main(
                 f"{query} has {width} dimensions and {file.path} {other}: of different models"
             )
     asking = np.array([row[a.image_id] for a in truth.queries], dtype=np.int64)
-    if truth.protocol == "svd" or any("start" in f for f in (asked, *files)):
+    videos = truth.protocol == "svd" or any("start" in f for f in (asked, *files))
+    if videos:
         if distractors is not None:
             raise UserError(f"{distractors}: distractors of videos are a part of DATABASE")
         ranks, count = ranks_of_videos(asked, searched, asking, kept, truth, similarity), len(kept)
@@ -73,7 +74,8 @@ def main(
     aps = metrics.per_query(ranks, truth.protocol)
     if per_query is not None:
         write_csv(per_query, truth, aps)
-    rules = rules_of(truth, ids, [asked, *files], count)
+    said = protocol.rules_of(truth, similarity if videos else None)
+    rules = rules_of(said, truth, ids, [asked, *files], count)
     result = {**found, "protocol": asdict(rules)}
     console.result(store.to_json(result).rstrip() if json else as_text(found, aps, rules))
     if against is not None:
@@ -90,12 +92,12 @@ def answers(path: Path) -> Any:
 
 
 def rules_of(
-    truth: GroundTruth, ids: np.ndarray, files: list[store.Stored], searched: int
+    rules: str, truth: GroundTruth, ids: np.ndarray, files: list[store.Stored], searched: int
 ) -> protocol.Protocol:
     """The protocol of this score, as far as the files say it."""
     each = [protocol.of_descriptors(f.attributes, f["descriptor"].dtype) for f in files]
     return protocol.Protocol(
-        rules=truth.protocol,
+        rules=rules,
         crop=str(files[0].attributes.get("crop", UNSAID)),
         ground_truth=protocol.digest_of_truth(truth, ids),
         database=searched,

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from project import ROOT, run, write_params
 
+from stages.core.errors import UserError
+from stages.tools import compare
+
 SECTION = {
     "seeds": [0, 1],
     "models": ["student", "asymmetric"],
@@ -50,3 +53,30 @@ def test_an_unknown_recipe_lists_the_choices(recipe: str, tmp_path: Path) -> Non
     done = run(sys.executable, "-m", "stages", "compare", "--recipe", recipe, cwd=ROOT, check=False)
     assert done.returncode == 2
     assert "choose from ridge start alone" in done.stderr
+
+
+def test_knobs_are_tuned_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four runs instead of a product of four: the second knob is tried at the first one's best."""
+    tried: list[tuple[str, ...]] = []
+
+    def experiment(overrides: tuple[str, ...], name: str, target: str | None = None) -> str:
+        tried.append(overrides)
+        return str(len(tried) - 1)
+
+    def artefact(label: str, path: str) -> str:
+        values = dict(o.split("=") for o in tried[int(label)])
+        return f'{{"validation_map": {10 * float(values["t"]) + float(values["lr"])}}}'
+
+    monkeypatch.setattr(compare, "experiment", experiment)
+    monkeypatch.setattr(compare, "artefact", artefact)
+    recipe = compare.Recipe(set=["lr=1", "loss=x"], tune=["t=1,3", "lr=1,2"])
+    assert compare.tuned("r", recipe, 0) == ("loss=x", "t=3", "lr=2")
+    assert [t[:-2] for t in tried] == [
+        ("lr=1", "loss=x", "t=1"), ("lr=1", "loss=x", "t=3"),
+        ("loss=x", "t=3", "lr=1"), ("loss=x", "t=3", "lr=2"),
+    ]  # fmt: skip
+
+
+def test_a_knob_without_values_is_told() -> None:
+    with pytest.raises(UserError, match="knob=value"):
+        compare.parsed("train.lr")
