@@ -12,18 +12,18 @@ from project import ROOT
 from stages.core import params
 from stages.datasets import gldv2, revisitop
 from stages.tools import _places, doctor
-
-PRESETS = sorted((ROOT / "stages/presets").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.stem)
-def test_every_preset_passes_the_whole_check(preset: Path) -> None:
-    assert [what for good, what in doctor.forms(preset) if good is False] == []
+from stages.tools import preset as presets
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.stem)
-def test_the_check_sees_a_wrong_key_anywhere(preset: Path, tmp_path: Path) -> None:
-    text = preset.read_text("utf-8")
+@pytest.mark.parametrize("preset", presets.names())
+def test_every_preset_passes_the_whole_check(preset: str, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(presets.text(preset), "utf-8")
+    assert [what for good, what in doctor.forms(tmp_path / "p.yaml") if good is False] == []
+
+
+@pytest.mark.parametrize("preset", presets.names())
+def test_the_check_sees_a_wrong_key_anywhere(preset: str, tmp_path: Path) -> None:
+    text = presets.text(preset)
     for old, new in (
         ("  views:", "  vieuws:"), ("{dataset:", "{datasett:"), ("kind:", "kinnd:"),
         ("image_px: ", "image_pix: "), ("  seeds:", "  seed_s:"),
@@ -49,6 +49,17 @@ def test_the_landmark_presets_are_the_papers() -> None:
         assert p["fuse"]["epochs"] < epochs  # training goes round
         assert all(t["image_px"] == 512 and t["gem_p"] == 3 for t in p["teachers"].values())
         assert set(p["evaluation"]) == {"roxford5k", "rparis6k"}
+
+
+def test_a_preset_of_another_differs_in_what_it_sets() -> None:
+    lines = [presets.text(n).splitlines() for n in ("gem_apgem_solar", "prototype")]
+    knobs = [[x for x in of if not x.startswith("#")] for of in lines]
+    changed = [(a, b) for a, b in zip(*knobs, strict=True) if a != b]
+    assert changed == [
+        ("  loss: relation", "  loss: prototype"), ("  head: random", "  head: ridge"),
+    ]  # fmt: skip
+    with pytest.raises(KeyError):
+        presets.replaced(presets.text("demo"), "train.los", 1)
 
 
 def test_weights_missing_whole_and_half(tmp_path: Path) -> None:
