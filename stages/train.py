@@ -7,29 +7,24 @@ and keeps the best weights, the start included. An interrupted run goes on where
 weights. Evaluation sets are never looked at.
 """
 
-import csv
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from .core import console, params, runtime, store
 from .core.errors import UserError
-from .core.records import EvaluationSet, GroundTruth, Prototypes, Targets, TrainSet
-from .distill.prototypes import Means, ridge_by_groups
+from .core.records import Prototypes, Targets, TrainSet
+from .distill import history
 
 if TYPE_CHECKING:
     from .distill.objective import Objective
     from .distill.student import Student
     from .distill.training import Loop, Plan
-    from .retrieval.validation import Probe
 
 app = console.app()
 Loss = Literal["relation", "prototype", "contrastive"]
 LOSSES = get_args(Loss)
-RIDGE_VIEWS = 4000  # training views that the ridge start is fitted on
 
 
 class Params(params.Section):
@@ -95,8 +90,10 @@ def main(
 ) -> None:
     """Train the student on stored targets."""
     from .core import weights
+    from .distill import start
     from .distill import student as students
     from .distill.training import Loop
+    from .retrieval import validation
 
     p = params.section(params_file, "train", Params)
     name = params.read(params_file)["student"]
@@ -111,23 +108,25 @@ def main(
     students.forget_earlier(out_student)
     earlier = None
     if p.compatible_with is not None:
-        prototypes = earlier_prototypes(Path(p.compatible_with), student.dim, views, prototypes)
+        prototypes = start.earlier_prototypes(
+            Path(p.compatible_with), student.dim, views, prototypes
+        )
         earlier = store.digest_of_file(Path(p.compatible_with) / "model.safetensors")
         students.keep_earlier(Path(p.compatible_with), out_student)
     students.save(
         students.bare(student), out_untrained, card(name, "before any training"), loss="none"
     )
     if p.head == "ridge":
-        ridge_start(student, views, prototypes, p)
+        start.ridge(student, views, prototypes, p.view_px, p.seed)
     source = {
         "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
         "params": p.model_dump(), "start": weights.digest_of_state(student), "earlier": earlier,
     }  # fmt: skip
-    probe = read_probe(train.parent, p)
+    probe = validation.read(train.parent, p.image_px) if p.validate_every else None
     with runtime.parts("train", **source, probe=probe is not None) as parts:
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)
-        finish(loop, out_student, name, p, store.digest_of(source))
+        finish(loop, out_student, name, p, store.digest_of(source), views.groups)
 
 
 def first_student(name: str, p: Params, dim: int) -> "Student":
@@ -159,84 +158,6 @@ def first_student(name: str, p: Params, dim: int) -> "Student":
     return made
 
 
-def earlier_prototypes(
-    folder: Path, dim: int, views: TrainSet, prototypes: Prototypes
-) -> Prototypes:
-    """Prototypes as an earlier student sees them, so that its index stays valid."""
-    from .core import layers
-    from .distill import student
-
-    earlier = student.load(folder)
-    if earlier.dim != dim:
-        raise UserError(
-            f"train.compatible_with: {folder} has {earlier.dim} dimensions, the new student {dim}; "
-            f"set fuse.dim to {earlier.dim}"
-        )
-    layers.ready(earlier, runtime.device())
-    rows = np.arange(len(views.view_image))
-    descriptor = features(
-        earlier, views, rows, earlier.config.get("view_px", earlier.image_px), "the earlier student"
-    )
-    means = Means(len(prototypes.prototype), dim)
-    means.add(prototypes.view_prototype, descriptor)
-    return Prototypes(means.result(), prototypes.view_prototype)
-
-
-def ridge_start(student: "Student", views: TrainSet, prototypes: Prototypes, p: Params) -> None:
-    """Set the head by ridge regression from the untrained trunk to the prototypes."""
-    import torch
-
-    m = len(views.view_image)
-    rows = np.sort(np.random.default_rng(p.seed).permutation(m)[:RIDGE_VIEWS])
-    trunk = features(student, views, rows, p.view_px, "ridge start", head=False)
-    label = prototypes.view_prototype[rows]
-    weight, bias, strength = ridge_by_groups(trunk, prototypes.prototype[label], label, p.seed)
-    console.say(f"ridge start from {len(rows)} views, strength {strength:g}")
-    assert student.head is not None
-    with torch.no_grad():
-        student.head.weight.copy_(torch.from_numpy(weight))
-        student.head.bias.copy_(torch.from_numpy(bias))
-
-
-def features(
-    student: "Student", views: TrainSet, rows: np.ndarray, px: int, label: str, head: bool = True
-) -> np.ndarray:
-    """(b, d) float32 of view rows: descriptors, or what the head maps."""
-    import torch
-
-    from .core.layers import as_input
-    from .core.loading import ahead
-    from .core.replay import Replay
-
-    device, out = runtime.device(), []
-    net = student.eval() if head else student.eval().features
-    jobs = [rows[i : i + 64] for i in range(0, len(rows), 64)]
-    loaded = ahead(Replay(views, px).rows, jobs)
-    with torch.inference_mode():
-        for pixels in console.progress(loaded, total=len(jobs), label=label):
-            out.append(net(as_input(pixels, device)).float().cpu().numpy())
-    return np.concatenate(out)
-
-
-def read_probe(prepared: Path, p: Params) -> "Probe | None":
-    """Retrieval on the groups set aside; None where there are none or it is switched off."""
-    from .core import images
-    from .retrieval.validation import Probe
-
-    if not p.validate_every:
-        return None
-    found = EvaluationSet.read(prepared / "validation.h5")
-    if not len(found.image_id):
-        return None
-    where = prepared / "validation.json"
-    truth = GroundTruth.parse(store.read_json(where), found.image_id, str(where))
-    row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
-    files = (found.file(i) for i in range(found.count))
-    pixels = [images.plain(images.read(f), None, p.image_px) for f in files]
-    query = np.array([row[q.image_id] for q in truth.queries])
-    return Probe(pixels, query, [q.answers for q in truth.queries], start=found.start)
-
-
 def plan_of(p: Params) -> "Plan":
     """The loop's own view of the parameters."""
     from .distill.training import Plan
@@ -249,7 +170,7 @@ def plan_of(p: Params) -> "Plan":
     )  # fmt: skip
 
 
-def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> None:
+def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups: int) -> None:
     """Write the best weights, the last ones where they differ, the history and its picture."""
     from safetensors.torch import save_file
 
@@ -267,12 +188,12 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str) -> Non
     if last is not None:
         with store.atomic(folder / "last.safetensors") as temporary:
             save_file(last, temporary, metadata={"format": "pt"})
-    write_history(folder / "history.csv", loop.history)
-    draw_history(folder / "training.png", loop.history, step)
-    console.say(verdict(loop))
+    history.write(folder / "history.csv", loop.history)
+    history.draw(folder / "training.png", loop.history, step)
+    console.say(verdict(loop, groups))
 
 
-def verdict(loop: "Loop") -> str:
+def verdict(loop: "Loop", groups: int) -> str:
     """What training brought, in one line."""
     best = loop.best_map
     if loop.best is None or best is None:
@@ -281,42 +202,13 @@ def verdict(loop: "Loop") -> str:
     if loop.best.step == 0:
         return (
             f"training did not help: the start was best ({start:.1f} mAP on the groups set aside) "
-            "and is kept; more pictures or a lower rate (train.lr) may change that"
+            f"and is kept; {groups} groups are few, or train.lr is high: more pictures or a "
+            "lower rate may change that"
         )
     return (
         f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the groups set "
         f"aside, {start:.1f} before the first step"
     )
-
-
-def write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    """One row a step: step, epoch, lr, loss, and what was measured there."""
-    columns = ["step", "epoch", "lr", "loss", "held_out_loss", "validation_map"]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in history:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    store.write_text(path, buffer.getvalue())
-
-
-def draw_history(path: Path, history: list[dict[str, Any]], best: int) -> None:
-    """Loss by step, and retrieval on the groups set aside where it was measured."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    left = figure.subplots()
-    loss = [(h["step"], h["loss"]) for h in history if "loss" in h]
-    left.plot(*zip(*loss, strict=True), color="#9aa5b1", linewidth=1, label="loss")
-    left.set_xlabel("step")
-    left.set_ylabel("loss")
-    seen = [(h["step"], h["validation_map"]) for h in history if "validation_map" in h]
-    if seen:
-        right = left.twinx()
-        right.plot(*zip(*seen, strict=True), "o-", color="#1f6f54", markersize=4)
-        right.axvline(best, color="#1f6f54", linewidth=1, linestyle=":")
-        right.set_ylabel("mAP on groups set aside (%)", color="#1f6f54")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def card(name: str, how: str) -> str:

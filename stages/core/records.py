@@ -70,6 +70,11 @@ class TrainSet:
             pictures=str(f.attributes.get("pictures", "")),
         )
 
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(np.unique(self.group[self.group >= 0]))
+
     def file(self, image: int, frame: int = -1) -> Path:
         """Path of picture `image` (a row), or of frame `frame` of video `image`."""
         path = str(self.path[image])

@@ -1,13 +1,16 @@
 """How well a network retrieves on a set of pictures that fits in memory: one number."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from ..core import images, store
 from ..core.images import batches_by_shape
 from ..core.layers import as_input
+from ..core.records import EvaluationSet, GroundTruth
 from . import metrics, rank, video
 from .multiscale import describe
 
@@ -58,3 +61,17 @@ class Probe:
                 out[rows] = y
         assert out is not None
         return out
+
+
+def read(prepared: Path, image_px: int) -> Probe | None:
+    """Retrieval on the groups set aside, whole pictures; None where there are none."""
+    found = EvaluationSet.read(prepared / "validation.h5")
+    if not len(found.image_id):
+        return None
+    where = prepared / "validation.json"
+    truth = GroundTruth.parse(store.read_json(where), found.image_id, str(where))
+    row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
+    files = (found.file(i) for i in range(found.count))
+    pixels = [images.plain(images.read(f), None, image_px) for f in files]
+    query = np.array([row[q.image_id] for q in truth.queries])
+    return Probe(pixels, query, [q.answers for q in truth.queries], start=found.start)
