@@ -90,7 +90,7 @@ def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
             scores.append(float(config["validation_map"]))
             console.say(f"{name}: {knob}={value}: {scores[-1]:.2f}")
         best = int(np.argmax(scores))
-        if best in (0, len(values) - 1) and len(values) > 2:
+        if best in (0, len(values) - 1) and len(values) > 1:
             console.say(f"{name}: {knob}={values[best]} is at the end of what was tried")
         chosen = replaced(chosen, knob, values[best])
     return chosen
