@@ -1,5 +1,6 @@
 """Real video files: frames by time, and every kind of broken file named."""
 
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -90,6 +91,22 @@ def test_what_is_broken_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "frames").iterdir())
     with pytest.raises(UserError, match="no such video"):
         videos.extract(tmp_path / "absent.mp4", tmp_path / "frames/absent")
+
+
+def test_leftovers_and_files_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, frames = write(tmp_path / "a.mp4", 9), tmp_path / "frames"
+    monkeypatch.setattr(os, "getpid", lambda: 7)  # a process of the same number was killed here
+    old, new = frames / ".a.7.tmp", frames / ".b.tmp"
+    old.mkdir(parents=True)
+    new.mkdir()
+    os.utime(old, (0, 0))
+    assert videos.extract(path, frames / "a") == 3
+    videos.forget_unfinished(frames)
+    assert not old.exists() and new.is_dir()
+    (frames / "c").write_bytes(b"")
+    for folder, said in ((frames / "c", "c: a file"), (frames / "c/d", "c: no folder")):
+        with pytest.raises(UserError, match=said):
+            videos.extract(path, folder)
 
 
 def test_count_and_gaps(tmp_path: Path) -> None:
