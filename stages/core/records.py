@@ -189,7 +189,7 @@ def picture_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None =
     for path in paths if frames is None else _frame_paths(paths, frames):
         try:
             hasher.update(f"{path}\0{os.stat(os.path.join(root, path)).st_size}\n".encode())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             missing.append(path)
     if missing:
         raise UserError(f"{root}: {len(missing)} pictures are missing, the first: {missing[0]}")
