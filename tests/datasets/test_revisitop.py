@@ -93,6 +93,16 @@ def test_missing_pictures_are_counted_and_named(tmp_path):
     assert "and 2 more" in told
 
 
+def test_truncated_pictures_are_counted_and_named(tmp_path):
+    """Before hours of teachers end in one of them."""
+    tree(tmp_path, truth())
+    for name in ("q_1", DATABASE[3]):
+        file = tmp_path / "roxford5k" / "jpg" / f"{name}.jpg"
+        file.write_bytes(file.read_bytes()[:-60])
+    told = refusal(tmp_path)
+    assert "2 of 8 pictures are truncated: jpg/q_1.jpg, jpg/all_souls_000003.jpg" in told
+
+
 class Malicious:
     def __reduce__(self):
         return os.mkdir, (os.environ["PAYLOAD"],)
