@@ -101,10 +101,11 @@ def extract_all(root: Path, paths: list[str], folder: Path) -> list[int | str]:
 def listed(path: Path) -> tuple[Path, list[str]]:
     """(root, paths relative to it): the videos that a file, a folder or a list file means.
 
-    No paths where it means none. A folder is searched with all below it.
+    No paths where it means none. A folder is searched with all below it, hidden files aside.
+    Raises UserError for a list that names other files too.
     """
     if path.is_dir():
-        found = (f for f in path.rglob("*") if is_video(f) and f.is_file())
+        found = (f for f in path.rglob("[!.]*") if is_video(f) and f.is_file())
         return path, sorted(f.relative_to(path).as_posix() for f in found)
     if is_video(path):
         return path.parent, [path.name]
@@ -112,7 +113,13 @@ def listed(path: Path) -> tuple[Path, list[str]]:
         lines = [x.strip() for x in path.read_text("utf-8").splitlines()] if path.is_file() else []
     except UnicodeDecodeError:  # a picture
         lines = []
-    return path.parent, [x for x in lines if is_video(Path(x))]
+    named = [x for x in lines if is_video(Path(x))]
+    if named and (others := [x for x in lines if x and not is_video(Path(x))]):
+        raise UserError(
+            f"{path}: names videos and {others[0]}, which is none; describe videos and pictures "
+            "one after the other"
+        )
+    return path.parent, named
 
 
 def is_video(path: Path) -> bool:

@@ -123,7 +123,7 @@ def test_count_and_gaps(tmp_path: Path) -> None:
 
 
 def test_what_a_path_means(tmp_path: Path) -> None:
-    for name in ("b.mp4", "in/a.MOV", "c.txt", "d.jpg"):
+    for name in ("b.mp4", "in/a.MOV", "c.txt", "d.jpg", "._b.mp4", "in/.a.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"\xff\xfe")
     assert videos.listed(tmp_path) == (tmp_path, ["b.mp4", "in/a.MOV"])
@@ -133,3 +133,6 @@ def test_what_a_path_means(tmp_path: Path) -> None:
     assert videos.listed(tmp_path / "list.txt") == (tmp_path, ["b.mp4", "in/a.MOV"])
     (tmp_path / "list.txt").write_text("d.jpg\n")
     assert videos.listed(tmp_path / "list.txt")[1] == []
+    (tmp_path / "list.txt").write_text("b.mp4\nd.jpg\n")
+    with pytest.raises(UserError, match=r"list.txt: names videos and d.jpg.*one after the other"):
+        videos.listed(tmp_path / "list.txt")
