@@ -12,6 +12,7 @@ A folder with a ground truth asks; one with a list alone is a set of distractors
 import io
 import math
 import pickle
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,9 @@ def _check_query(one: Any, pictures: int, where: str) -> None:
             raise UserError(
                 f"{where}: {level} has row {odd[0]}, but imlist has {pictures} pictures"
             )
+    for level, other in combinations(LEVELS, 2):
+        if both := set(one[level]) & set(one[other]):
+            raise UserError(f"{where}: row {min(both)} of imlist is in {level} and in {other}")
     box = one["bbx"]
     numbers = isinstance(box, list | tuple) and all(isinstance(v, int | float) for v in box)
     if not (numbers and len(box) == 4 and all(map(math.isfinite, box))):

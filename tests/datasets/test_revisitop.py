@@ -138,6 +138,7 @@ def without(key: str) -> dict:
         (truth(gnd=[without("easy"), GND[1]]), "query q_1: expected bbx, easy"),
         (truth(gnd=[GND[0], {**GND[1], "hard": [6]}]), "query q_2: hard has row 6"),
         (truth(gnd=[GND[0], {**GND[1], "junk": ["a"]}]), "junk is not a list of rows"),
+        (truth(gnd=[{**GND[0], "junk": [1]}, GND[1]]), "query q_1: row 1 of imlist is in easy and"),
         (truth(gnd=[{**GND[0], "bbx": [1, 2, 3]}, GND[1]]), "bbx is not four numbers"),
         (truth(gnd=[{**GND[0], "bbx": [9, 2, 3, 4]}, GND[1]]), "is not left, top, right"),
     ],
