@@ -285,7 +285,8 @@ def own_videos(images: Path) -> tuple[Path, list[str]]:
     from .core import videos
 
     root, paths = videos.listed(images)
-    if paths and images.is_dir() and any(f.suffix.lower() in SUFFIXES for f in images.rglob("*")):
+    shown = images.rglob("[!.]*") if paths and images.is_dir() else ()
+    if any(f.suffix.lower() in SUFFIXES for f in shown):
         raise UserError(f"{images}: holds pictures and videos; describe them one after the other")
     return root, paths
 

@@ -127,17 +127,24 @@ def rank_set(
     query, database = together([white[t] for t in ensemble])
     found["fused"] = problem.ranks(query, database)
     each = [rules[f"{t} whitened"] for t in ensemble]
-    merged = {k: protocol.merged(getattr(r, k) for r in each) for k in ("image_px", "whitening")}
-    rules["fused"] = problem.protocol(models[ensemble[0]], **merged)
+    whitenings = protocol.merged(r.whitening for r in each)
+    rules["fused"] = problem.protocol(models[ensemble[0]], **shared(each), whitening=whitenings)
     student, frame = models["student"], fitted["fused"]
     if student.attributes.get("aligned"):
         found["asymmetric"] = problem.ranks(student.query, mapped(frame.apply, database))
-        px = protocol.merged([rules["student"].image_px, merged["image_px"]])
-        rules["asymmetric"] = problem.protocol(student, image_px=px, whitening=frame.source)
+        both = shared([rules["student"], *each])
+        rules["asymmetric"] = problem.protocol(student, **both, whitening=frame.source)
     if params.EARLIER in models:
         found["compatible"] = problem.ranks(student.query, models[params.EARLIER].database)
-        rules["compatible"] = rules["student"]
+        both = shared([rules["student"], rules[params.EARLIER]])
+        rules["compatible"] = problem.protocol(student, **both)
     return found, rules
+
+
+def shared(rules: list[protocol.Protocol]) -> dict[str, str]:
+    """How the descriptors of one score were made, where several models made them."""
+    fields = ("image_px", "scales", "dtype")
+    return {k: protocol.merged(getattr(r, k) for r in rules) for k in fields}
 
 
 def whitened(model: Described, by: Fitted) -> Pair:

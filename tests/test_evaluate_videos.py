@@ -55,16 +55,21 @@ class World:
         with (folder / "params.yaml").open("w") as f:
             YAML(typ="safe").dump(values, f)
 
-    def describe(self, model: str, rows: np.ndarray) -> None:
+    def describe(self, model: str, rows: np.ndarray, dtype: Any = np.float16, **about: Any) -> None:
         assert self.set.start is not None
         arrays = {
-            "descriptor": rows.astype(np.float16), "image_id": self.set.image_id,
+            "descriptor": rows.astype(dtype), "image_id": self.set.image_id,
             "path": self.set.path, "start": self.set.start,
         }  # fmt: skip
-        store.write(self.file(model), "descriptors", arrays, set=self.set.digest)
+        store.write(self.file(model), "descriptors", arrays, set=self.set.digest, **about)
 
     def file(self, model: str) -> Path:
         return self.folder / f"described/{model}/v.h5"
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """The rules of each score of a run, by model."""
+        self.run()
+        return json.loads((self.folder / "results/protocol.json").read_text())["v"]
 
     def run(self) -> dict[str, Any]:
         f = self.folder
@@ -103,8 +108,7 @@ def test_the_right_videos_first_is_a_hundred(world: World) -> None:
 
 
 def test_score_agrees(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    found = world.run()
-    rules = json.loads((world.folder / "results/protocol.json").read_text())["v"]
+    found, rules = world.run(), world.rules()
     for model in ("student", "untrained"):
         capsys.readouterr()
         file, truth = str(world.file(model)), str(world.folder / "evaluation/v.json")
@@ -112,6 +116,26 @@ def test_score_agrees(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         told = json.loads(capsys.readouterr().out)
         assert told.pop("protocol")["rules"] == rules[model]["rules"] == "svd, chamfer"
         assert told == found[model]
+
+
+def test_the_rules_of_a_score_are_of_all_whose_descriptors_make_it(world: World) -> None:
+    rows = np.random.default_rng(2).standard_normal((world.set.count, DIM))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for model in ("a", "b"):
+        world.describe(model, rows, scales="1")
+    fused, old = rows[:, :8], "student/earlier"  # as wide as the ensemble's frame
+    world.describe("student", fused, scales="1", aligned=True, compatible="x")
+    world.describe(old, fused, scales="1")
+    before = world.rules()
+    same = before["fused"], before["asymmetric"], before["compatible"]
+    assert {r["scales"] for r in same} == {"1"} and {r["dtype"] for r in same} == {"float16"}
+    world.describe("b", rows, np.float32, scales="1 0.5")
+    world.describe(old, fused, np.float32, scales="1 0.5")
+    after = world.rules()
+    for model in ("fused", "asymmetric", "compatible"):
+        assert after[model]["scales"] == "1 and 1 0.5", model
+        assert after[model]["dtype"] == "float16 and float32", model
+    assert after["student"] == before["student"]
 
 
 def test_a_start_that_does_not_fit_is_refused(

@@ -143,7 +143,24 @@ def test_deps_are_what_each_stage_loads(project: Path, world: Path) -> None:
         plugins = [p for f in folders for p in (ROOT / f).glob("*.py")]
         others = {f"stages/{m.replace('.', '/')}.py" for p in plugins for m in imports(p)}
         assert loaded - inside <= deps, f"{name}: loads what dvc.yaml does not name"
+        if "stages/teachers/__init__.py" in deps:  # of any kind; some load this and others that
+            others |= shared_by_teachers()
         assert deps - folders - loaded <= others, f"{name}: dvc.yaml names what it does not load"
+
+
+def shared_by_teachers() -> set[str]:
+    """What teachers load that is neither a kind nor elsewhere."""
+    kinds = [p for p in (ROOT / "stages/teachers").glob("*.py") if not p.stem.startswith("_")]
+    loaded = {m for p in kinds for m in imports(p) if m.startswith("teachers.")}
+    return {f"stages/{m.replace('.', '/')}.py" for m in loaded}
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "video/dvc.yaml"])
+def test_deps_name_what_teachers_share(file: str) -> None:
+    assert shared_by_teachers() == {"stages/teachers/_resnet.py"}
+    for stage in ("extract", "describe"):
+        deps = {d.removeprefix("../") for d in yaml(file)["stages"][stage]["do"]["deps"]}
+        assert shared_by_teachers() <= deps, stage
 
 
 def empty_package(path: Path) -> bool:

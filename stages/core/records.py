@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ def picture_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None =
     for path in paths if frames is None else _frame_paths(paths, frames):
         try:
             hasher.update(f"{path}\0{os.stat(os.path.join(root, path)).st_size}\n".encode())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             missing.append(path)
     if missing:
         raise UserError(f"{root}: {len(missing)} pictures are missing, the first: {missing[0]}")
@@ -238,13 +239,20 @@ class GroundTruth:
     def parse(cls, values: Any, database: np.ndarray, where: str) -> "GroundTruth":
         """Resolve a ground-truth map against the ids of the `database`, in its order.
 
-        Raises UserError for an unknown protocol, a missing list or an id that is not there.
+        Raises UserError for an unknown protocol, a missing list, an id that is not there or that is
+        two kinds of answer, and a query that is there twice.
         """
         protocol = values.get("protocol") if isinstance(values, dict) else None
         if protocol not in ANSWERS or not isinstance(values.get("queries"), list):
             raise UserError(f"{where}: no ground truth with a protocol of {', '.join(ANSWERS)}")
         row = {str(image): i for i, image in enumerate(database)}
-        return cls(protocol, tuple(_query(q, protocol, row, where) for q in values["queries"]))
+        queries = tuple(_query(q, protocol, row, where) for q in values["queries"])
+        seen: set[str] = set()
+        for name in (q.image_id for q in queries):
+            if name in seen:
+                raise UserError(f"{where}: query {name} is there twice")
+            seen.add(name)
+        return cls(protocol, queries)
 
 
 def _query(values: dict[str, Any], protocol: str, row: dict[str, int], where: str) -> Query:
@@ -261,6 +269,11 @@ def _query(values: dict[str, Any], protocol: str, row: dict[str, int], where: st
                 f"the first: {missing[0]}"
             )
         answers[kind] = np.array(sorted({row[str(i)] for i in ids}), dtype=np.int64)
+    for one, other in combinations(answers, 2):
+        if both := {str(i) for i in values[one]} & {str(i) for i in values[other]}:
+            raise UserError(
+                f"{where}: query {name}: {min(both)} is in {one!r} and in {other!r}; one is wrong"
+            )
     return Query(name, answers)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from . import effects, images
+from .errors import UserError
 from .records import TrainSet
 
 
@@ -27,7 +28,7 @@ class Replay:
         out = []
         rows = range(self.spans[span[0]], self.spans[span[1]])
         for source, views in groupby(rows, self.views.source):
-            image = images.read(self.views.file(*source))  # decoded once for views of it in a row
+            image = self._read(source)  # decoded once for views of it in a row
             out += [self._render(image, row) for row in views]
         return np.stack(out) if out else np.zeros((0, self.px, self.px, 3), np.uint8)
 
@@ -41,11 +42,21 @@ class Replay:
         pixels = images.render(image, view, self.px)
         return effects.apply(pixels, view) if "blur" in view else pixels
 
+    def _read(self, source: tuple[int, int]) -> Image.Image:
+        try:
+            return images.read(self.views.file(*source))
+        except UserError as error:  # of a set too large to be decoded by prepare
+            image_id = self.views.image_id[source[0]]
+            raise UserError(
+                f"{error}: remove it, or name its id {image_id} in the dataset's `exclude` if it "
+                "has one, and prepare again"
+            ) from None
+
     def _picture(self, source: tuple[int, int]) -> Image.Image:
         if source in self._cache:
             self._cache.move_to_end(source)
             return self._cache[source]
-        image = images.read(self.views.file(*source))
+        image = self._read(source)
         self._left -= image.width * image.height * 3
         self._cache[source] = image
         while self._left < 0 and self._cache:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,6 +20,8 @@ MOST = 60  # frames of a video that count, the first ones
 JPEG_QUALITY = 90
 LOST_SHARE = 0.2  # of the stated duration without a picture at the end: the file was cut off
 LOST_SECONDS = 2.0
+UNFINISHED = ".tmp"  # how the name of a folder ends that is being filled
+STALE_SECONDS = 3600.0  # no video takes so long: whoever filled it is gone
 
 
 def frames(path: Path, fps: float = FPS) -> Iterator[Image.Image]:
@@ -48,9 +52,9 @@ def extract(
     """
     if folder.is_dir():
         return count(folder, most)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with _unfinished(folder) as scratch:
+        temporary = Path(scratch, folder.name)
+        temporary.mkdir()
         number = -1
         for number, frame in enumerate(islice(frames(path, fps), most)):
             size = fitted(frame.width, frame.height, px)
@@ -60,8 +64,24 @@ def extract(
             raise UserError(f"{path}: no pictures in it")
         os.replace(temporary, folder)
         return number + 1
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Remove what decoding that was ended by force left in `folder`; nothing that is at work."""
+    for left in folder.glob(f".*{UNFINISHED}"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _unfinished(folder: Path) -> "tempfile.TemporaryDirectory[str]":
+    """A folder beside `folder`, to be filled and moved there."""
+    if folder.exists():
+        raise UserError(f"{folder}: a file, where a folder of frames would be made; remove it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{folder.parent}: no folder can be made there; remove it") from None
+    return tempfile.TemporaryDirectory(UNFINISHED, f".{folder.name}.", folder.parent)
 
 
 def extract_all(root: Path, paths: list[str], folder: Path) -> list[int | str]:
@@ -81,10 +101,11 @@ def extract_all(root: Path, paths: list[str], folder: Path) -> list[int | str]:
 def listed(path: Path) -> tuple[Path, list[str]]:
     """(root, paths relative to it): the videos that a file, a folder or a list file means.
 
-    No paths where it means none. A folder is searched with all below it.
+    No paths where it means none. A folder is searched with all below it, hidden files aside.
+    Raises UserError for a list that names other files too.
     """
     if path.is_dir():
-        found = (f for f in path.rglob("*") if is_video(f) and f.is_file())
+        found = (f for f in path.rglob("[!.]*") if is_video(f) and f.is_file())
         return path, sorted(f.relative_to(path).as_posix() for f in found)
     if is_video(path):
         return path.parent, [path.name]
@@ -92,7 +113,13 @@ def listed(path: Path) -> tuple[Path, list[str]]:
         lines = [x.strip() for x in path.read_text("utf-8").splitlines()] if path.is_file() else []
     except UnicodeDecodeError:  # a picture
         lines = []
-    return path.parent, [x for x in lines if is_video(Path(x))]
+    named = [x for x in lines if is_video(Path(x))]
+    if named and (others := [x for x in lines if x and not is_video(Path(x))]):
+        raise UserError(
+            f"{path}: names videos and {others[0]}, which is none; describe videos and pictures "
+            "one after the other"
+        )
+    return path.parent, named
 
 
 def is_video(path: Path) -> bool:

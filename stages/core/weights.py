@@ -70,6 +70,8 @@ def read(path: Path, sha256: str | None = None) -> tuple[State, dict[str, Any]]:
         if isinstance(state.get(key), dict):
             beside |= {k: v for k, v in state.items() if k != key}
             state = state[key]
+    if odd := [k for k in state if not isinstance(k, str)]:
+        raise UserError(f"{path}: not a checkpoint: {odd[0]!r} is no name of a weight")
     return state, beside
 
 
@@ -88,7 +90,7 @@ def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ..
     """
     own = model.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in own and not k.startswith(unused or ("\0",))]
+    extra = [k for k in state if k not in own and not str(k).startswith(unused or ("\0",))]
     shape = {k: getattr(v, "shape", None) for k, v in state.items()}  # None: no tensor
     wrong = [k for k in own if k in state and own[k].shape != shape[k]]
     if missing or extra or wrong:
@@ -145,7 +147,7 @@ def _safetensors(path: Path) -> tuple[State, dict[str, Any]]:
             names = list(file.keys())
             return {k: file.get_tensor(k) for k in names}, dict(file.metadata() or {})
     except SafetensorError as error:
-        raise UserError(f"{path}: cannot be read as weights ({error}): half a file?") from None
+        raise UserError(f"{path}: {_reason(path, error)}") from None
 
 
 def _load(path: Path) -> Any:
@@ -161,14 +163,24 @@ def _load(path: Path) -> Any:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Why torch refused a file, in one line: an object that is no weight, or damage."""
+    """Why a file was refused, in one line: an object that is no weight, a web page, or damage."""
     if match := re.search(r"GLOBAL (\w+(?:\.\w+)+)", str(error)):
         return (
             f"holds {match[1]}, which is no weight and is not executed; "
             f"`whiten-mtd convert {path} {path.stem}.safetensors` takes the tensors out"
         )
+    if _begin(path).lstrip().startswith(b"<"):
+        return "not a checkpoint but a web page; download the file itself"
     line = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
     return f"cannot be read as weights ({line}): half a file?"
+
+
+def _begin(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(64)
+    except OSError:  # a folder
+        return b""
 
 
 def online(timeout: float = 1.5) -> bool:

@@ -12,10 +12,10 @@ from ..core.errors import UserError
 
 SUFFIXES = images.SUFFIXES
 LEFT_BY_MACHINES = ("__MACOSX", "Thumbs.db", "desktop.ini")  # and whatever begins with a dot
-# How a whole file ends. In a JPEG these bytes are a marker wherever they stand; cameras and
-# editors put more behind it, hence a tail and not the last bytes.
-END = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND"}
-TAIL_BYTES = 4096
+# How a whole file ends, a little padding aside. Further up the same bytes may end the thumbnail in
+# a JPEG's header.
+END = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xae\x42\x60\x82"}
+TAIL_BYTES, PADDING = 64, b"\0\r\n"
 GROUP_NUMBERS = 1 << 30  # room below int32 for numbers that are added to them
 
 
@@ -108,7 +108,7 @@ def is_whole(path: Path) -> bool:
     if mark := END.get(path.suffix.lower()):
         with open(path, "rb") as file:
             file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
-            if mark in file.read():
+            if file.read().rstrip(PADDING).endswith(mark):
                 return True
     try:
         images.read(path)

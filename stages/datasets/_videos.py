@@ -62,8 +62,9 @@ def decode(paths: dict[str, Path], by: Decoding, part: str) -> Found:
 
     Broken videos are left out, and listed in a file beside the frames, one for each `part`.
     """
+    videos.forget_unfinished(by.frames)
     tasks = [(path, by.frames / name, by) for name, path in paths.items()]
-    results = _parallel.each(_decode, tasks, "decoding videos", least=4)
+    results = _parallel.each(_decode, tasks, "decoding videos", least=4, crashed=_crashed)
     found = _sorted(dict(zip(paths, results, strict=True)))
     by.frames.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{reason}\n" for reason in found.broken.values())
@@ -94,6 +95,10 @@ def _decode(task: tuple[Path, Path, Decoding]) -> int | str:
         return videos.extract(path, folder, fps=by.fps, most=by.most, px=by.px)
     except UserError as error:
         return str(error)
+
+
+def _crashed(task: tuple[Path, Path, Decoding]) -> int | str:
+    return f"{task[0]}: its decoder crashes on it"
 
 
 def _count(folder: Path, most: int) -> int | str:

@@ -36,8 +36,9 @@ class Settings(BaseModel):
 
     root: str = Field(description="folder with train/ and train_clean.csv (or meta/ with it)")
     least: int = Field(ge=1, description="landmarks of fewer pictures are left out")
-    exclude: list[int] | str | None = Field(
-        default=None, description="landmark ids, or a file with one a line, that are left out"
+    exclude: list[int | str] | str | None = Field(
+        default=None,
+        description="ids of landmarks, and of pictures (in quotes), or a file with one a line",
     )
 
 
@@ -50,12 +51,15 @@ def training(settings: Settings, images: Path) -> Training:
     table = _list(root)
     if not (root / "train").is_dir():
         raise UserError(f"{root}: no folder train; expected {root}/train/a/b/c/<id>.jpg")
-    exclude = excluded(settings.exclude)
+    exclude, left_out = excluded(settings.exclude)
     image_id: list[str] = []
     landmarks: list[int] = []
     sizes: list[int] = []
-    small, met = [], set()
-    for landmark, ids in rows(table):
+    small: list[int] = []
+    met: set[int | str] = set()
+    for landmark, listed in rows(table):
+        ids = [i for i in listed if i not in left_out] if left_out else listed
+        met.update(left_out.intersection(listed))
         if landmark in exclude:
             met.add(landmark)
         elif len(ids) < settings.least:
@@ -69,7 +73,7 @@ def training(settings: Settings, images: Path) -> Training:
         image_id=image_id,
         path=[_path(i) for i in image_id],
         group=np.repeat(np.array(landmarks, dtype=np.int32), sizes),
-        notes=_notes(settings.least, small, exclude, met),
+        notes=_notes(settings.least, small, exclude, left_out, met),
     )
 
 
@@ -114,10 +118,14 @@ def rows(table: Path) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(before)
 
 
-def excluded(exclude: list[int] | str | None) -> set[int]:
-    """The landmark ids to leave out; in a file one a line, `#` starts a remark."""
+def excluded(exclude: list[int | str] | str | None) -> tuple[set[int], set[str]]:
+    """(landmarks, pictures) to leave out; in a file one id a line, `#` starts a remark.
+
+    There up to ten digits are a landmark's id; a picture's has sixteen, which may be digits too.
+    """
     if not isinstance(exclude, str):
-        return set(exclude or ())
+        ids = exclude or []
+        return {i for i in ids if isinstance(i, int)}, {i for i in ids if isinstance(i, str)}
     path = Path(exclude).expanduser()
     try:
         lines = [line.split("#")[0].strip() for line in path.read_text("utf-8").splitlines()]
@@ -125,9 +133,10 @@ def excluded(exclude: list[int] | str | None) -> set[int]:
         reason = getattr(error, "strerror", None) or "not text"
         raise UserError(f"datasets.gldv2.exclude: {path}: {reason}; one id a line") from None
     for number, line in enumerate(lines, 1):
-        if line and not (line.isascii() and line.isdigit()):
-            raise UserError(f"{path}: line {number}: {line!r} is not a landmark id")
-    return {int(line) for line in lines if line}
+        if line and not (line.isascii() and line.isalnum()):
+            raise UserError(f"{path}: line {number}: {line!r} is no id of a landmark or a picture")
+    landmarks = {line for line in lines if line.isdigit() and len(line) <= len(str(MOST_ID))}
+    return {int(line) for line in landmarks}, {*filter(None, lines)} - landmarks
 
 
 def _list(root: Path) -> Path:
@@ -149,16 +158,19 @@ def _row(fields: list[str], where: str) -> tuple[int, list[str]]:
     return int(fields[0]), ids
 
 
-def _notes(least: int, small: list[int], exclude: set[int], met: set[int]) -> list[str]:
-    """What was left out."""
+def _notes(
+    least: int, small: list[int], landmarks: set[int], pictures: set[str], met: set[int | str]
+) -> list[str]:
+    """What was left out; `met`: the ids of either kind that the list has."""
     notes = []
     if small:
         notes.append(
             f"{len(small)} landmarks of fewer than {least} pictures left out "
             f"({sum(small)} pictures)"
         )
-    if exclude:
-        absent = len(exclude) - len(met)
-        odd = f"; {absent} further ids to exclude are not in the list" if absent else ""
-        notes.append(f"{len(met)} landmarks excluded as asked{odd}")
+    for kind, ids in (("landmarks", landmarks), ("pictures", pictures)):
+        if ids:
+            absent = len(ids) - len(met.intersection(ids))
+            odd = f"; {absent} further ids to exclude are not in the list" if absent else ""
+            notes.append(f"{len(ids) - absent} {kind} excluded as asked{odd}")
     return notes

@@ -12,6 +12,7 @@ A folder with a ground truth asks; one with a list alone is a set of distractors
 import io
 import math
 import pickle
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,12 @@ def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
     image_id = asked + database
     path = [f"jpg/{name}.jpg" for name in image_id]
     refuse_missing(folder, path, f"unpack them into {folder}/jpg, without sub-folders")
+    good = set(_whole(folder, path))
+    if cut := [p for p in path if p not in good]:
+        raise UserError(
+            f"{folder}: {len(cut)} of {len(path)} pictures are truncated: {named(cut)}; unpack the "
+            "archives again"
+        )
     box = np.full((len(image_id), 4), np.nan, dtype=np.float32)
     if crop:
         box[: len(asked)] = [one["bbx"] for one in known["gnd"]]
@@ -106,8 +113,7 @@ def _distractors(folder: Path, listed: Path) -> Evaluation:
     """The pictures of the list; those whose files end too soon are left out and counted."""
     names = _list(listed)
     refuse_missing(folder, [f"jpg/{name}" for name in names], f"unpack them into {folder}/jpg")
-    looked = progress(names, total=len(names), label=f"{folder.name}: looking at pictures")
-    whole = [name for name in looked if is_whole(folder / "jpg" / name)]
+    whole = _whole(folder / "jpg", names)
     notes = []
     if len(whole) < len(names):
         kept = set(whole)
@@ -123,6 +129,12 @@ def _distractors(folder: Path, listed: Path) -> Evaluation:
         queries=None,
         notes=notes,
     )
+
+
+def _whole(folder: Path, names: list[str]) -> list[str]:
+    """Those of `names` whose files do not end too soon."""
+    looked = progress(names, total=len(names), label=f"{folder}: looking at pictures")
+    return [name for name in looked if is_whole(folder / name)]
 
 
 def _list(listed: Path) -> list[str]:
@@ -195,6 +207,9 @@ def _check_query(one: Any, pictures: int, where: str) -> None:
             raise UserError(
                 f"{where}: {level} has row {odd[0]}, but imlist has {pictures} pictures"
             )
+    for level, other in combinations(LEVELS, 2):
+        if both := set(one[level]) & set(one[other]):
+            raise UserError(f"{where}: row {min(both)} of imlist is in {level} and in {other}")
     box = one["bbx"]
     numbers = isinstance(box, list | tuple) and all(isinstance(v, int | float) for v in box)
     if not (numbers and len(box) == 4 and all(map(math.isfinite, box))):

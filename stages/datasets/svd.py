@@ -158,14 +158,19 @@ def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str)
 
 
 def below(folder: Path) -> dict[str, Path]:
-    """Videos of a folder and its sub-folders by id (the name without its suffix)."""
-    found = {}
+    """Videos of a folder and its sub-folders by id (the name without its suffix).
+
+    Raises UserError where two have the same.
+    """
+    found: dict[str, Path] = {}
     for here, inner, names in os.walk(folder):
         inner.sort()
-        for name in names:
+        for name in sorted(names):
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in core_videos.SUFFIXES and not name.startswith("."):
-                found[stem] = Path(here) / name
+                file = Path(here) / name
+                if found.setdefault(stem, file) != file:
+                    raise UserError(f"{file}: {found[stem]} is video {stem} too; remove one")
     return found
 
 

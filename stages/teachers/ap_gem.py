@@ -37,7 +37,7 @@ def load(settings: dict[str, Any], where: str) -> nn.Module:
     """GeM, L2 if `norm_features`, linear, L2. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, beside = _resnet.read(s)
-    given = options(beside)
+    given = options(beside, s.weights)
     if given.get("center_bias"):
         raise UserError(
             f"{s.weights}: has center_bias {given['center_bias']}, which the published model has "
@@ -48,8 +48,13 @@ def load(settings: dict[str, Any], where: str) -> nn.Module:
     return _resnet.fill(net, state, rename, s, where, unused=UNUSED)
 
 
-def options(beside: dict[str, Any]) -> dict[str, Any]:
+def options(beside: dict[str, Any], where: str) -> dict[str, Any]:
     """`model_options` of a checkpoint, or of the plain file made of it (there as JSON)."""
     given = beside.get("model_options", {})
-    given = json.loads(given) if isinstance(given, str) else given
+    try:
+        given = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        raise UserError(
+            f"{where}: its model_options are no JSON; make the file again by `whiten-mtd convert`"
+        ) from None
     return given if isinstance(given, dict) else {}

@@ -123,6 +123,8 @@ def read(path: Path) -> Kept:
         raise UserError(
             f"{path}: cannot be read as a checkpoint ({reason}): half a file?"
         ) from None
+    if odd := [k for k in kept[0] if not isinstance(k, str)]:
+        raise UserError(f"{path}: not a checkpoint: {odd[0]!r} is no name of a weight")
     if not kept[0]:
         raise UserError(f"{path}: no tensors in it, only {', '.join(kept[2][:8]) or 'nothing'}")
     return kept

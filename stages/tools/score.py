@@ -71,6 +71,8 @@ def main(
         wanted = [a.answers for a in truth.queries]
         ranks, count = rank.ranks(asked["descriptor"][asking], rows, wanted), len(rows)
     found = metrics.all_scores(ranks, truth.protocol)
+    if not found:
+        raise UserError(f"{ground_truth}: no query has a positive, so there is nothing to score")
     aps = metrics.per_query(ranks, truth.protocol)
     if per_query is not None:
         write_csv(per_query, truth, aps)
@@ -143,8 +145,8 @@ def clips(stored: store.Stored) -> video.Clips:
 def database_rows(searched: store.Stored, values: object, where: str) -> np.ndarray:
     """Rows of the database file that are searched: all but the ground truth's queries."""
     queries = values.get("queries") if isinstance(values, dict) else None
-    if not isinstance(queries, list):
-        raise UserError(f"{where}: no list of queries")
+    if not isinstance(queries, list) or not all(isinstance(q, dict) for q in queries):
+        raise UserError(f"{where}: no list of queries, each a map")
     answers = {str(i) for q in queries for v in q.values() if isinstance(v, list) for i in v}
     asking = {str(q.get("image_id")) for q in queries} - answers
     keep = ~np.isin(searched["image_id"], sorted(asking)) if asking else slice(None)

@@ -63,6 +63,9 @@ def test_pictures_are_those_that_were_prepared(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"1 pictures are missing, the first: a\.png"):
         found.check_pictures()
+    with pytest.raises(UserError, match=r"1 pictures are missing, the first: a\.png/0000\.jpg"):
+        (tmp_path / "a.png").write_bytes(b"")  # a file where a folder of frames was
+        picture_digest(tmp_path, ["a.png"], np.array([1]))
     whole.check_pictures()  # a file without the digest is not checked
 
 

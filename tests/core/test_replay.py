@@ -1,5 +1,6 @@
 """Stored views back to pixels: one function, whoever asks, and it is crop, resize, flip."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,15 @@ def test_a_kept_picture_is_not_decoded_again(tmp_path: Path, views: records.Trai
     assert np.array_equal(kept.rows([0]), first)
     with pytest.raises(images.UserError):
         other.rows([0])
+
+
+def test_a_broken_picture_says_how_to_leave_it_out(views: records.TrainSet, tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(views.file(0).read_bytes()[:-99])
+    broken = replace(views, root=tmp_path, image_id=np.array(["an id", "1", "2"]))
+    for read in (lambda r: r.pictures((0, 1)), lambda r: r.rows([0])):
+        with pytest.raises(images.UserError, match="0.png.*its id an id in.*`exclude`") as error:
+            read(Replay(broken, 16))
+        assert "\n" not in str(error.value)
 
 
 def test_a_whole_square_picture_at_its_own_size_is_itself_or_its_mirror(

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.core import layers, trunk
 from stages.core.errors import UserError
@@ -69,7 +69,7 @@ def test_channels_last_maps() -> None:
 
 def test_swin_has_its_channels_last() -> None:
     net = built(SWIN)
-    assert (net.dim, net.pool, net.side) == (768, "avg", 224)
+    assert (net.dim, net.pool, net.side, net.patch) == (768, "avg", None, (4, 4))
     x = pictures(224, 1)
     with torch.inference_mode():
         y, features = net(x), net.net.forward_features(x)
@@ -80,7 +80,7 @@ def test_swin_has_its_channels_last() -> None:
 @pytest.mark.parametrize(("name", "prefix"), [("test_vit", 1), ("test_vit_relpos", 0)])
 def test_tokens_are_averaged_without_the_prefix(name: str, prefix: int) -> None:
     net = built(name)
-    x = pictures(int(net.side or 0))
+    x = pictures(160)
     with torch.inference_mode():
         y, tokens = net(x), net.net.forward_features(x)
     assert tokens.shape[1] == 10 * 10 + prefix  # 160 pixels in patches of 16
@@ -139,15 +139,30 @@ def test_every_small_timm_network_is_a_trunk() -> None:
     for name in timm.list_models("test_*"):
         net = built(name)
         with torch.inference_mode():
-            y = net(pictures(net.side or 64))
+            y = net(torch.randn(2, 3, 75, 100))
         assert y.shape == (2, net.dim) and bool(y.isfinite().all()), name
 
 
-def test_pictures_of_any_shape_where_the_network_takes_them() -> None:
-    for name in ("test_resnet", "test_mambaout", "vit_tiny_patch16_224"):
-        net = built(name)
-        with torch.inference_mode():
-            assert net(torch.zeros(1, 3, 64, 96)).shape == (1, net.dim)
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("vit_small_patch14_dinov2", (70, 98)),
+        ("vit_tiny_patch16_224", (80, 96)),
+        (SWIN, (76, 100)),
+        ("vit_relpos_small_patch16_224", (224, 224)),  # of one side
+        ("twins_pcpvt_small", (75, 100)),  # timm calls its side fixed; it takes any
+        ("test_resnet", (75, 100)),
+    ],
+)
+def test_pictures_of_any_shape(name: str, taken: tuple[int, int]) -> None:
+    """A picture as it comes is described as one already in the nearest shape that is taken."""
+    net = built(name)
+    x = torch.randn(1, 3, 75, 100, generator=torch.Generator().manual_seed(0))
+    fitted = nn.functional.interpolate(x, taken, mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        assert net(x).shape == (1, net.dim)
+        assert torch.equal(net(x), net(fitted if taken != (75, 100) else x))
+        assert net(torch.zeros(1, 3, 70, 300)).isfinite().all()
 
 
 def test_building_a_trunk_leaves_no_trace_in_its_statistics() -> None:

@@ -1,5 +1,6 @@
 """Real video files: frames by time, and every kind of broken file named."""
 
+import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -92,6 +93,22 @@ def test_what_is_broken_is_named_and_leaves_nothing(tmp_path: Path) -> None:
         videos.extract(tmp_path / "absent.mp4", tmp_path / "frames/absent")
 
 
+def test_leftovers_and_files_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, frames = write(tmp_path / "a.mp4", 9), tmp_path / "frames"
+    monkeypatch.setattr(os, "getpid", lambda: 7)  # a process of the same number was killed here
+    old, new = frames / ".a.7.tmp", frames / ".b.tmp"
+    old.mkdir(parents=True)
+    new.mkdir()
+    os.utime(old, (0, 0))
+    assert videos.extract(path, frames / "a") == 3
+    videos.forget_unfinished(frames)
+    assert not old.exists() and new.is_dir()
+    (frames / "c").write_bytes(b"")
+    for folder, said in ((frames / "c", "c: a file"), (frames / "c/d", "c: no folder")):
+        with pytest.raises(UserError, match=said):
+            videos.extract(path, folder)
+
+
 def test_count_and_gaps(tmp_path: Path) -> None:
     for i in range(5):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{i:04d}.jpg")
@@ -106,7 +123,7 @@ def test_count_and_gaps(tmp_path: Path) -> None:
 
 
 def test_what_a_path_means(tmp_path: Path) -> None:
-    for name in ("b.mp4", "in/a.MOV", "c.txt", "d.jpg"):
+    for name in ("b.mp4", "in/a.MOV", "c.txt", "d.jpg", "._b.mp4", "in/.a.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"\xff\xfe")
     assert videos.listed(tmp_path) == (tmp_path, ["b.mp4", "in/a.MOV"])
@@ -116,3 +133,6 @@ def test_what_a_path_means(tmp_path: Path) -> None:
     assert videos.listed(tmp_path / "list.txt") == (tmp_path, ["b.mp4", "in/a.MOV"])
     (tmp_path / "list.txt").write_text("d.jpg\n")
     assert videos.listed(tmp_path / "list.txt")[1] == []
+    (tmp_path / "list.txt").write_text("b.mp4\nd.jpg\n")
+    with pytest.raises(UserError, match=r"list.txt: names videos and d.jpg.*one after the other"):
+        videos.listed(tmp_path / "list.txt")

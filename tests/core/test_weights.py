@@ -136,7 +136,16 @@ def test_the_sha256_is_checked_before_the_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"abc", b"<html>not found</html>" * 50, b"\xff" * 200])
 def test_what_is_no_weights_file_is_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
     (tmp_path / f"w.{suffix}").write_bytes(content)
-    refusal(tmp_path / f"w.{suffix}")
+    told = refusal(tmp_path / f"w.{suffix}")
+    assert ("not a checkpoint but a web page" in told) == content.startswith(b"<")
+
+
+def test_keys_that_are_no_names(tmp_path: Path, net: torch.nn.Module) -> None:
+    torch.save({"state_dict": {0: torch.ones(2), "w": torch.ones(2)}}, tmp_path / "w.pth")
+    assert "not a checkpoint: 0 is no name" in refusal(tmp_path / "w.pth")
+    state = {**net.state_dict(), 0: torch.ones(2)}
+    with pytest.raises(UserError, match=r"unexpected \[0\]"):
+        weights.fill(net, state, "w", unused=("fc.",))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

@@ -190,3 +190,17 @@ def test_group_numbers_never_collide():
     names = [f"group {n}" for n in range(100_000)]
     number = _pictures.group_numbers(names)
     assert len(set(number.values())) == len(names) and max(number.values()) < 2**30
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture(tmp_path: Path) -> None:
+    """A small JPEG cut off: the marker that ends its thumbnail lies among its last bytes."""
+    file = picture(tmp_path / "a.jpg", 0)
+    thumbnail = file.read_bytes()
+    picture(file, 1)
+    raw = file.read_bytes()
+    header = b"\xff\xe1" + (len(thumbnail) + 8).to_bytes(2, "big") + b"Thumb\0" + thumbnail
+    raw = raw[:2] + header + raw[2:]
+    for content, whole in ((raw, True), (raw[:-40], False), (raw + b"\0" * 9, True),
+                           (raw + b"\0" * 9000, True), (raw[:-40] + b"\0" * 9, False)):  # fmt: skip
+        file.write_bytes(content)
+        assert _pictures.is_whole(file) == whole, len(content)

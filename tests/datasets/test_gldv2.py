@@ -57,6 +57,23 @@ def test_exclude_by_list_and_by_file(tmp_path):
     assert "1 landmarks excluded as asked; 1 further ids" in found.notes[-1]
 
 
+def test_exclude_single_pictures(tmp_path):
+    """What to do about a broken one; a landmark that gets too small by it goes too."""
+    number = "1234567890123456"  # sixteen digits: a picture's
+    tree(tmp_path, [*LINES[:2], f"3,eee555 fff666 {number}"])
+    found = train(tmp_path, exclude=["bbb222", "eee555", "fff666", 12])
+    assert found.image_id == ["aaa111", "ccc333"]
+    assert found.notes == [
+        "1 landmarks of fewer than 2 pictures left out (1 pictures)",
+        "1 landmarks excluded as asked",
+        "3 pictures excluded as asked",
+    ]
+    (tmp_path / "ids.txt").write_text(f"7\n{number}\nabsent\n")
+    found = train(tmp_path, exclude=str(tmp_path / "ids.txt"))
+    assert found.image_id == ["eee555", "fff666"]
+    assert "1 pictures excluded as asked; 1 further ids" in found.notes[-1]
+
+
 def test_a_landmark_of_ten_thousand_pictures(tmp_path):
     """The field of the largest landmark is above the limit of the csv module."""
     ids = " ".join(f"{n:016x}" for n in range(10_247))
@@ -92,8 +109,8 @@ def test_bad_folders_and_files(tmp_path):
     assert "not a table" in refusal(tmp_path)
     tree(tmp_path, LINES)
     assert "No such file" in refusal(tmp_path, exclude=str(tmp_path / "absent.txt"))
-    (tmp_path / "ids.txt").write_text("7\ntower\n")
-    assert "line 2: 'tower'" in refusal(tmp_path, exclude=str(tmp_path / "ids.txt"))
+    (tmp_path / "ids.txt").write_text("7\na tower\n")
+    assert "line 2: 'a tower'" in refusal(tmp_path, exclude=str(tmp_path / "ids.txt"))
     assert "unknown key (did you mean 'least'?)" in refusal(tmp_path, leest=2)
 
 

@@ -93,6 +93,16 @@ def test_missing_pictures_are_counted_and_named(tmp_path):
     assert "and 2 more" in told
 
 
+def test_truncated_pictures_are_counted_and_named(tmp_path):
+    """Before hours of teachers end in one of them."""
+    tree(tmp_path, truth())
+    for name in ("q_1", DATABASE[3]):
+        file = tmp_path / "roxford5k" / "jpg" / f"{name}.jpg"
+        file.write_bytes(file.read_bytes()[:-60])
+    told = refusal(tmp_path)
+    assert "2 of 8 pictures are truncated: jpg/q_1.jpg, jpg/all_souls_000003.jpg" in told
+
+
 class Malicious:
     def __reduce__(self):
         return os.mkdir, (os.environ["PAYLOAD"],)
@@ -128,6 +138,7 @@ def without(key: str) -> dict:
         (truth(gnd=[without("easy"), GND[1]]), "query q_1: expected bbx, easy"),
         (truth(gnd=[GND[0], {**GND[1], "hard": [6]}]), "query q_2: hard has row 6"),
         (truth(gnd=[GND[0], {**GND[1], "junk": ["a"]}]), "junk is not a list of rows"),
+        (truth(gnd=[{**GND[0], "junk": [1]}, GND[1]]), "query q_1: row 1 of imlist is in easy and"),
         (truth(gnd=[{**GND[0], "bbx": [1, 2, 3]}, GND[1]]), "bbx is not four numbers"),
         (truth(gnd=[{**GND[0], "bbx": [9, 2, 3, 4]}, GND[1]]), "is not left, top, right"),
     ],

@@ -153,3 +153,14 @@ def test_folders_that_are_not_there(world: World) -> None:
     (world.folder / "metadata/unlabeled-data-id").unlink()
     with pytest.raises(UserError, match="no unlabeled-data-id; metadata-release.zip"):
         svd.evaluation(world.settings(), world.folder)
+
+
+@pytest.mark.parametrize("other", ["a.webm", "in/a.mp4"])
+def test_two_files_of_one_id_are_refused(tmp_path: Path, other: str) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "._a.mp4", "b.mp4", other):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match="is video a too; remove one"):
+        svd.below(tmp_path)
+    (tmp_path / other).unlink()
+    assert svd.below(tmp_path) == {n: tmp_path / f"{n}.mp4" for n in ("a", "b")}

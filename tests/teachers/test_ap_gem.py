@@ -7,6 +7,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages import teachers
@@ -84,6 +86,13 @@ def test_the_original_with_its_pca_goes_through_convert(
 def test_a_centre_bias_is_refused(save: Callable[..., Path]) -> None:
     path = save({"state_dict": {}, "model_options": {"center_bias": 0.5}}, "biased.pt")
     with pytest.raises(UserError, match="center_bias 0.5"):
+        teachers.load("ap_gem", settings(path))
+
+
+def test_options_that_are_no_json(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({"w": torch.ones(1)}, path, {"model_options": "{half"})
+    with pytest.raises(UserError, match="model_options are no JSON"):
         teachers.load("ap_gem", settings(path))
 
 

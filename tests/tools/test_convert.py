@@ -172,3 +172,10 @@ def test_a_tensor_stays_within_its_storage() -> None:
         made = convert.Inert(made.args[0], offset, shape, strides)
         with pytest.raises(ValueError, match="fit its storage"):
             convert.MAKERS["torch._utils._rebuild_tensor_v2"](made)
+
+
+def test_keys_that_are_no_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {0: torch.ones(2)}}, tmp_path / "w.pth")
+    assert run(tmp_path / "w.pth", tmp_path / "w.safetensors") == 2
+    assert "not a checkpoint: 0 is no name" in capsys.readouterr().err
+    assert not (tmp_path / "w.safetensors").exists()
