@@ -64,10 +64,11 @@ def main(
             "or --rollback"
         )
     if not sources or add:
-        indexes.current(folder)  # before a folder is made
+        if not (rollback and indexes.generations(folder)):  # which mends a lost CURRENT
+            indexes.current(folder)  # before a folder is made
         if compress != "flat":
             raise UserError("--compress goes with a new index; an old one keeps its kind")
-    with indexes.writing(folder):
+    with indexes.writing(folder, mending=rollback):
         if rollback:
             number = indexes.rollback(folder)
             console.say(f"{folder}: back to generation {number}")

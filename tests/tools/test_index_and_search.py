@@ -151,6 +151,20 @@ def test_bad_input_is_one_line(place: Path, capsys) -> None:  # type: ignore[no-
     assert "truncated" in refused(capsys, search, "mine", QUERY)
 
 
+def test_a_command_that_fails_takes_nothing_away(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    Path("theirs").mkdir()
+    assert "no index there" in refused(capsys, calibrate, "theirs")
+    assert "no index there" in refused(capsys, index, "theirs", "--rollback")
+    assert list(Path("theirs").iterdir()) == []
+    Path("mine/CURRENT").unlink()
+    for arguments in (("my pictures", "mine"), ("my pictures", "mine", "--add")):
+        said = refused(capsys, index, *arguments, "--model", "exported")
+        assert "CURRENT: missing" in said and "--rollback" in said
+    assert "--rollback" in refused(capsys, calibrate, "mine")
+    assert do(index, "mine", "--rollback") == 0
+    assert len(indexes.read(Path("mine"))) == 18
+
+
 class Page(html.parser.HTMLParser):
     """What a page holds: pictures, references to elsewhere, its text."""
 
