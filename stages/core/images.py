@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,10 @@ SUFFIXES = {  # of what is taken for a picture in a folder
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff",
     ".jp2", ".ppm", ".pgm", ".pbm", ".tga", *HEIF,
 }  # fmt: skip
+# Pillow's readers of those, and no others: it would hand an EPS to Ghostscript, whatever the name.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA")
 ORIENTATION = 0x0112  # the EXIF tag
+WIDTH, HEIGHT = 0x0100, 0x0101  # TIFF tags
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -53,15 +57,13 @@ def read(path: Path, data: bytes | None = None) -> Image.Image:
 
 
 def shape(path: Path, data: bytes | None = None) -> tuple[int, int]:
-    """(width, height) of the upright picture, from its header where its format allows it.
-
-    Raises UserError.
-    """
+    """(width, height) of the upright picture, from its header alone. Raises UserError."""
     with _opened(path, data) as image:
-        if image.format == "TIFF":
-            image.load()  # its size is upright at once, its orientation says so only after this
-        turned = _orientation(image) in TURNED
-        return (image.height, image.width) if turned else (image.width, image.height)
+        width, height = image.size
+        if image.format == "TIFF":  # Pillow may have turned its size, but never its tags
+            tags: Any = image
+            width, height = tags.tag_v2[WIDTH], tags.tag_v2[HEIGHT]
+        return (height, width) if _orientation(image) in TURNED else (width, height)
 
 
 @cache
@@ -81,7 +83,8 @@ def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     if Path(path).suffix.lower() in HEIF and not heif():
         raise UserError(f"{path}: a HEIC picture; pip install pillow-heif, or leave it out")
     try:
-        with Image.open(path if data is None else io.BytesIO(data)) as image:
+        source = path if data is None else io.BytesIO(data)
+        with Image.open(source, formats=_formats()) as image:
             yield image
     except FileNotFoundError:
         raise UserError(f"{path}: no such picture") from None
@@ -95,6 +98,12 @@ def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
         line = line.replace(f" {str(path)!r}", "")  # the message has named the file already
         line = re.sub(r" <_io\.BytesIO[^>]*>", "", line)
         raise UserError(f"{path}: cannot be read as a picture ({line}); leave it out") from None
+
+
+def _formats() -> list[str]:
+    """The readers of FORMATS that this Pillow has, and HEIF once it is registered."""
+    Image.init()
+    return [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
 
 
 def _orientation(image: Image.Image) -> int:
