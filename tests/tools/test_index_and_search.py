@@ -165,6 +165,49 @@ def test_a_command_that_fails_takes_nothing_away(place: Path, capsys) -> None:  
     assert len(indexes.read(Path("mine"))) == 18
 
 
+def test_descriptors_that_do_not_say_whose_they_are(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    def file(name: str, rows: np.ndarray, **more: np.ndarray) -> str:
+        ids = np.array([f"{name}{i}" for i in range(len(rows))], dtype=str)
+        store.write(Path(name), "descriptors", {"descriptor": rows, "image_id": ids, **more})
+        return name
+
+    eye = np.eye(4, 8, dtype=np.float32)
+    good, wide = file("good.h5", eye), file("wide.h5", np.eye(4, 9, dtype=np.float32))
+    film = file("film.h5", eye, start=np.array([0, 2, 4]))
+    nan, none = file("nan.h5", eye * np.nan), file("none.h5", eye[:0])
+    flat = file("flat.h5", np.ones(4, np.float32))
+    assert do(index, good, "bare") == 0
+    for odd, word in (
+        (wide, "9 dimensions, not 8"), (film, "not one finite"), (nan, "not one finite"),
+        (none, "holds no descriptors"), (flat, "not one finite"),
+    ):  # fmt: skip
+        for tool, arguments in (
+            (index, (odd, "bare", "--add")), (index, (good, odd, "new")), (search, ("bare", odd)),
+            (search, ("bare", good, odd)),
+        ):  # fmt: skip
+            said = refused(capsys, tool, *arguments)
+            assert word in said and odd in said
+    assert not Path("new").exists()
+    assert len(answers(capsys, "bare", good)["answers"]) == 4
+
+
+def test_brackets_in_a_name_and_what_goes_together(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    odd = Path("my pictures/größe 1/a [1].png")
+    odd.write_bytes(Path(QUERY).read_bytes())
+    assert do(index, "my pictures", "c", "--model", "exported", "--compress", "sq8") == 0
+    assert "recall" in indexes.read(Path("c")).about
+    capsys.readouterr()
+    assert do(index, "c", "--remove", "größe 1/a [1].png") == 0
+    assert "recall" not in capsys.readouterr().err  # it was of other pictures
+    left = indexes.read(Path("c"))
+    assert len(left) == 18 and "größe 1/a [1].png" not in left.path
+    assert do(index, "my pictures", "c", "--add") == 0
+    assert "recall" not in indexes.read(Path("c")).about
+    assert "give sources" in refused(capsys, index, "c", "--remove", "größe 1/*", "--add")
+    for page in (".", "my pictures", f"{QUERY}/found.html"):
+        assert "no place for a file" in refused(capsys, search, "mine", QUERY, "--html", page)
+
+
 class Page(html.parser.HTMLParser):
     """What a page holds: pictures, references to elsewhere, its text."""
 
