@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from . import console
 from .errors import UserError
+from .walk import walked
 
 Box = tuple[int, int, int, int]
 HEIF = (".heic", ".heif")
@@ -40,6 +42,15 @@ BROKEN = (
 # Of doubtful metadata, and of large pictures that are still below the limit: nothing to do here.
 # For the whole process: catch_warnings is not safe in the threads that read ahead.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class TooLarge(UserError):
+    """A picture of more pixels than are decoded."""
+
+
+def most_pixels() -> int:
+    """Millions of pixels that a picture may have."""
+    return 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
 
 
 def read(path: Path, data: bytes | None = None) -> Image.Image:
@@ -89,9 +100,8 @@ def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such picture") from None
     except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise UserError(
-            f"{path}: more than {most} million pixels; scale it down or leave it out"
+        raise TooLarge(
+            f"{path}: more than {most_pixels()} million pixels; scale it down or leave it out"
         ) from None
     except BROKEN as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -190,13 +200,13 @@ def batches_by_shape(shapes: Sequence[tuple[int, int]], most: int) -> list[list[
 
 
 def listed(source: Path) -> tuple[Path, list[str]]:
-    """(root, relative paths) of a folder's pictures, by suffix and sorted; of a list file's (a path
-    a line, relative to it); of one picture. Raises UserError where there are none.
+    """(root, relative paths) of a folder's pictures as `walked` finds them; of a list file's (a
+    path a line, relative to it); of one picture. Says what it leaves out; UserError without any.
     """
     if source.is_dir():
-        files = (f for f in source.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        root = source
-        found = sorted(f.relative_to(root).as_posix() for f in files if f.name[0] != ".")
+        root, (found, left_out) = source, walked(source, SUFFIXES)
+        for line in left_out:
+            console.say(f"{source}: {line}")
     elif source.suffix.lower() in SUFFIXES and source.is_file():
         root, found = source.parent, [source.name]
     elif source.is_file():

@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import tiny_onnx
 from project import ROOT, run
 
 from stages.core import console, store
-from stages.datasets import Evaluation
+from stages.datasets import Evaluation, _pictures
 from stages.prepare import write_evaluation
 from stages.retrieval import index as indexes
 from stages.tools import calibrate, index, search
@@ -206,6 +207,25 @@ def test_brackets_in_a_name_and_what_goes_together(place: Path, capsys) -> None:
     assert "give sources" in refused(capsys, index, "c", "--remove", "größe 1/*", "--add")
     for page in (".", "my pictures", f"{QUERY}/found.html"):
         assert "no place for a file" in refused(capsys, search, "mine", QUERY, "--html", page)
+
+
+def test_an_index_sees_what_prepare_sees(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    mine = Path("my pictures")
+    picture = (place / QUERY).read_bytes()
+    for folder in (".thumbs", "__MACOSX"):
+        (mine / folder).mkdir()
+        (mine / folder / "a.png").write_bytes(picture)
+    Path("elsewhere").mkdir()
+    Path("elsewhere/b.png").write_bytes(picture)
+    (mine / "link").symlink_to(place / "elsewhere")
+    with open(os.fsencode(mine) + b"/\xff.png", "wb") as file:
+        file.write(picture)
+    capsys.readouterr()
+    assert do(index, "my pictures", "mine", "--add") == 0
+    said = capsys.readouterr().err
+    assert "hidden or made by a machine: .thumbs, __MACOSX" in said and "not UTF-8: ?.png" in said
+    paths, _ = _pictures.below(mine)
+    assert sorted(indexes.read(Path("mine")).path) == paths and "link/b.png" in paths
 
 
 class Page(html.parser.HTMLParser):
