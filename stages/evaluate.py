@@ -9,7 +9,9 @@ student, the untrained student, every teacher raw and whitened, the whitened ens
 on the earlier database (`compatible`). The database is read in blocks where it lies.
 """
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -76,7 +78,7 @@ def main(
     table: dict[str, Any] = {}
     about: dict[str, Any] = {}
     rules: dict[str, dict[str, protocol.Protocol]] = {}
-    lines = ["set,model,difficulty,query,ap"]
+    per_query: list[tuple[str, ...]] = [("set", "model", "difficulty", "query", "ap")]
     for problem in problems(evaluation, values["evaluation"], p.similarity):
         models = {m: problem.described(described / m, open_file) for m in names}
         if models["student"].attributes.get("compatible"):
@@ -86,11 +88,11 @@ def main(
         found, rules[problem.name] = rank_set(problem, models, fitted, values["ensemble"])
         about[problem.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
         table[problem.name] = scored(found, problem.truth.protocol)
-        lines += query_rows(problem, found)
+        per_query += query_rows(problem, found)
         draw_set(results / "plots" / problem.name, problem, models, fitted, table[problem.name], p)
     (results / "plots").mkdir(parents=True, exist_ok=True)  # an output, also without any set
     store.write_text(results / "metrics.json", store.to_json(table))
-    store.write_text(results / "queries.csv", "\n".join(lines) + "\n")
+    store.write_text(results / "queries.csv", as_csv(per_query))
     store.write_text(results / "models.json", store.to_json(about))
     store.write_text(results / "protocol.json", store.to_json(protocol.as_map(rules)))
     console.result(metrics.as_text(table))
@@ -172,15 +174,22 @@ def scored(found: dict[str, Any], protocol: str) -> dict[str, Any]:
     }
 
 
-def query_rows(problem: Problem, found: dict[str, Any]) -> list[str]:
-    """CSV lines: set, model, difficulty, query, AP in percent."""
+def query_rows(problem: Problem, found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of set, model, difficulty, query, AP in percent."""
     return [
-        f"{problem.name},{model},{difficulty},{query.image_id},{ap:.4f}"
+        (problem.name, model, difficulty, query.image_id, f"{ap:.4f}")
         for model, ranks in metrics.flat(found).items()
         for difficulty, aps in metrics.per_query(ranks, problem.truth.protocol).items()
         for query, ap in zip(problem.truth.queries, aps, strict=True)
         if ap == ap  # a query without positives has none
     ]
+
+
+def as_csv(rows: Iterable[tuple[str, ...]]) -> str:
+    """Rows as the lines of a table, quoted where a name needs it."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def draw_set(

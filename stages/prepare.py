@@ -21,7 +21,7 @@ from .core.errors import UserError
 from .core.plugins import nearest
 from .core.records import picture_digest, shown
 from .datasets import Evaluation, Training, load
-from .distill import views
+from .distill import pairs, views
 
 app = console.app()
 
@@ -68,7 +68,7 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
     _write_train(out / "train.h5", train, counts, p)
     _write_validation(out, measured(validation, p))
     console.say(_paragraph(p, train, validation, counts))
-    for note in train.notes:
+    for note in (*train.notes, *cautions(p, train, validation, values["fuse"])):
         console.say(f"  {note}")
     for name, found in evaluation.items():
         write_evaluation(out / "evaluation", name, found)
@@ -256,6 +256,24 @@ def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
         f"epochs would use them; {aside} groups ({len(v.image_id)} {noun}s) set aside for "
         f"validation"
     )
+
+
+def cautions(p: Params, t: Training, v: Training, fuse: Any) -> list[str]:
+    """Lines on what a later stage will refuse or go without."""
+    lines = []
+    groups = len(np.unique(pairs.units(t.group)))
+    batch = fuse.get("batch") if isinstance(fuse, dict) else None
+    if isinstance(batch, int) and groups < batch:
+        lines.append(
+            f"fuse.batch is {batch}, but there are {groups} training groups (a picture without one "
+            f"counts as one): set it to at most {groups}"
+        )
+    if p.validation_share > 0 and not v.image_id:
+        lines.append(
+            "no group was set aside for validation: too few of two pictures or more; raise "
+            "prepare.validation_share or change prepare.seed"
+        )
+    return lines
 
 
 if __name__ == "__main__":

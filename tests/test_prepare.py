@@ -45,6 +45,7 @@ class World:
         root = str(self.folder / settings.pop("root"))
         values["datasets"] = {"folder": {**settings, "root": root, "seed": 0}}
         values["evaluation"] = {"own": {"dataset": "folder"}} if evaluation is None else evaluation
+        values["fuse"]["batch"] = changes.pop("batch", 4)
         values["prepare"] = {k: v for k, v in {**PREPARE, **changes}.items() if v is not None}
         with (self.folder / "params.yaml").open("w") as f:
             YAML(typ="safe").dump(values, f)
@@ -130,6 +131,22 @@ def test_nothing_set_aside_is_an_empty_set_of_text(world: World) -> None:
     for name in ("image_id", "path", "role"):
         assert len(v[name]) == 0 and v[name].dtype.kind == "U", name
     assert json.loads((world.out / "validation.json").read_text())["queries"] == []
+
+
+def test_what_later_stages_will_miss_is_said(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for batch, share in ((3, 0.3), (500, 0.3), (3, 0.001), (3, 0.0)):
+        assert world.run(validation_share=share, batch=batch) == 0
+        said.append(capsys.readouterr().err)
+    groups = len(np.unique(pairs.units(world.train().group)))
+    assert ["fuse.batch is 500" in text for text in said] == [False, True, False, False]
+    assert ["no group was set aside" in text for text in said] == [False, False, True, False]
+    assert world.run(validation_share=0.0, batch=groups) == 0
+    assert "fuse.batch" not in capsys.readouterr().err
+    assert world.run(validation_share=0.0, batch=groups + 1) == 0
+    assert f"there are {groups} training groups" in capsys.readouterr().err
 
 
 def test_a_larger_share_only_adds_validation_groups(world: World) -> None:

@@ -103,6 +103,7 @@ def test_own_pictures_and_reports_as_written(world: Path) -> None:
     first = run(
         sys.executable, "-m", "stages", "search", "my-index", "query.jpg", "--json", cwd=world
     )
-    best = json.loads(first.stdout)
-    assert pictures[0].name in json.dumps(best)
+    best = json.loads(first.stdout)["answers"][0]["results"][0]
+    assert Path(best["file"]).resolve() == pictures[0].resolve()
+    assert best["score"] == pytest.approx(1, abs=1e-3)
     run(sys.executable, "-m", "stages", "index", "more/", "my-index", "--add", cwd=world)

@@ -9,11 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from . import console
 from .errors import UserError
+from .walk import walked
 
 Box = tuple[int, int, int, int]
 HEIF = (".heic", ".heif")
@@ -21,7 +24,10 @@ SUFFIXES = {  # of what is taken for a picture in a folder
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff",
     ".jp2", ".ppm", ".pgm", ".pbm", ".tga", *HEIF,
 }  # fmt: skip
+# Pillow's readers of those, and no others: it would hand an EPS to Ghostscript, whatever the name.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA")
 ORIENTATION = 0x0112  # the EXIF tag
+WIDTH, HEIGHT = 0x0100, 0x0101  # TIFF tags
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -36,6 +42,15 @@ BROKEN = (
 # Of doubtful metadata, and of large pictures that are still below the limit: nothing to do here.
 # For the whole process: catch_warnings is not safe in the threads that read ahead.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class TooLarge(UserError):
+    """A picture of more pixels than are decoded."""
+
+
+def most_pixels() -> int:
+    """Millions of pixels that a picture may have."""
+    return 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
 
 
 def read(path: Path, data: bytes | None = None) -> Image.Image:
@@ -53,15 +68,13 @@ def read(path: Path, data: bytes | None = None) -> Image.Image:
 
 
 def shape(path: Path, data: bytes | None = None) -> tuple[int, int]:
-    """(width, height) of the upright picture, from its header where its format allows it.
-
-    Raises UserError.
-    """
+    """(width, height) of the upright picture, from its header alone. Raises UserError."""
     with _opened(path, data) as image:
-        if image.format == "TIFF":
-            image.load()  # its size is upright at once, its orientation says so only after this
-        turned = _orientation(image) in TURNED
-        return (image.height, image.width) if turned else (image.width, image.height)
+        width, height = image.size
+        if image.format == "TIFF":  # Pillow may have turned its size, but never its tags
+            tags: Any = image
+            width, height = tags.tag_v2[WIDTH], tags.tag_v2[HEIGHT]
+        return (height, width) if _orientation(image) in TURNED else (width, height)
 
 
 @cache
@@ -81,20 +94,26 @@ def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     if Path(path).suffix.lower() in HEIF and not heif():
         raise UserError(f"{path}: a HEIC picture; pip install pillow-heif, or leave it out")
     try:
-        with Image.open(path if data is None else io.BytesIO(data)) as image:
+        source = path if data is None else io.BytesIO(data)
+        with Image.open(source, formats=_formats()) as image:
             yield image
     except FileNotFoundError:
         raise UserError(f"{path}: no such picture") from None
     except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise UserError(
-            f"{path}: more than {most} million pixels; scale it down or leave it out"
+        raise TooLarge(
+            f"{path}: more than {most_pixels()} million pixels; scale it down or leave it out"
         ) from None
     except BROKEN as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         line = line.replace(f" {str(path)!r}", "")  # the message has named the file already
         line = re.sub(r" <_io\.BytesIO[^>]*>", "", line)
         raise UserError(f"{path}: cannot be read as a picture ({line}); leave it out") from None
+
+
+def _formats() -> list[str]:
+    """The readers of FORMATS that this Pillow has, and HEIF once it is registered."""
+    Image.init()
+    return [name for name in (*FORMATS, "HEIF") if name in Image.OPEN]
 
 
 def _orientation(image: Image.Image) -> int:
@@ -181,13 +200,13 @@ def batches_by_shape(shapes: Sequence[tuple[int, int]], most: int) -> list[list[
 
 
 def listed(source: Path) -> tuple[Path, list[str]]:
-    """(root, relative paths) of a folder's pictures, by suffix and sorted; of a list file's (a path
-    a line, relative to it); of one picture. Raises UserError where there are none.
+    """(root, relative paths) of a folder's pictures as `walked` finds them; of a list file's (a
+    path a line, relative to it); of one picture. Says what it leaves out; UserError without any.
     """
     if source.is_dir():
-        files = (f for f in source.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-        root = source
-        found = sorted(f.relative_to(root).as_posix() for f in files if f.name[0] != ".")
+        root, (found, left_out) = source, walked(source, SUFFIXES)
+        for line in left_out:
+            console.say(f"{source}: {line}")
     elif source.suffix.lower() in SUFFIXES and source.is_file():
         root, found = source.parent, [source.name]
     elif source.is_file():

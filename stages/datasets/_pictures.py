@@ -2,16 +2,17 @@
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..core import images, store
 from ..core.console import progress
 from ..core.errors import UserError
+from ..core.walk import named, walked
 
 SUFFIXES = images.SUFFIXES
-LEFT_BY_MACHINES = ("__MACOSX", "Thumbs.db", "desktop.ini")  # and whatever begins with a dot
+LARGE, BROKEN = "too large", "broken"
 # How a whole file ends, a little padding aside. Further up the same bytes may end the thumbnail in
 # a JPEG's header.
 END = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xae\x42\x60\x82"}
@@ -25,12 +26,6 @@ def folder_at(path: str, where: str) -> Path:
     if not folder.is_dir():
         raise UserError(f"{where}: {path}: no such folder; give the one that holds the pictures")
     return folder
-
-
-def named(names: Sequence[str], most: int = 3) -> str:
-    """`a, b, c and 4 more`."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def missing(root: Path, paths: Iterable[str]) -> list[str]:
@@ -51,13 +46,7 @@ def below(root: Path) -> tuple[list[str], list[str]]:
 
     Raises UserError where none is left.
     """
-    files = sorted(_files(root))
-    pictures = [f for f in files if PurePosixPath(f).suffix.lower() in SUFFIXES]
-    notes = []
-    if others := len(files) - len(pictures):
-        kinds = Counter(PurePosixPath(f).suffix.lower() or "no suffix" for f in files)
-        odd = sorted(kind for kind in kinds if kind not in SUFFIXES)
-        notes.append(f"{others} files left out, not pictures by their suffix: {named(odd)}")
+    pictures, notes = walked(root, SUFFIXES)
     good, more = readable(root, pictures)
     if not good:
         told = "; ".join(notes + more) or "the folder is empty"
@@ -69,35 +58,38 @@ def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """(paths, notes): the pictures that are whole and that later stages can read."""
     good: list[str] = []
     bad: list[str] = []
+    large: list[str] = []
     needs_heif: list[str] = []
-    odd: list[str] = []
     for path in progress(paths, total=len(paths), label="looking at pictures"):
-        if not _is_text(path):
-            odd.append(path.encode("utf-8", "replace").decode())
-        elif PurePosixPath(path).suffix.lower() in images.HEIF and not images.heif():
+        if PurePosixPath(path).suffix.lower() in images.HEIF and not images.heif():
             needs_heif.append(path)
         else:
-            (good if is_picture(root / path) else bad).append(path)
+            {None: good, LARGE: large}.get(why_not(root / path), bad).append(path)
     notes = []
-    if odd:
-        notes.append(f"{len(odd)} pictures left out, their names are not UTF-8: {named(odd)}")
     if needs_heif:
         notes.append(
             f"{len(needs_heif)} HEIC pictures left out (pip install pillow-heif reads them): "
             f"{named(needs_heif)}"
+        )
+    if large:
+        notes.append(
+            f"{len(large)} pictures left out, of more than {images.most_pixels()} million pixels "
+            f"(scaled down they can be read): {named(large)}"
         )
     if bad:
         notes.append(f"{len(bad)} files left out, broken or not pictures: {named(bad)}")
     return good, notes
 
 
-def is_picture(path: Path) -> bool:
-    """Whether the header can be read, and the file is whole."""
+def why_not(path: Path) -> str | None:
+    """Why a file is none: LARGE or BROKEN; None where its header can be read and it is whole."""
     try:
         images.shape(path)
+    except images.TooLarge:
+        return LARGE
     except UserError:
-        return False
-    return is_whole(path)
+        return BROKEN
+    return None if is_whole(path) else BROKEN
 
 
 def is_whole(path: Path) -> bool:
@@ -175,32 +167,3 @@ def group_numbers(names: Iterable[str]) -> dict[str, int]:
 def rank(text: str) -> int:
     """A number of 8 bytes that depends on `text` and on nothing else: a seeded order of names."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _files(root: Path) -> list[str]:
-    """All files below `root` as relative posix paths; links to folders followed, each once."""
-    found: list[str] = []
-    seen: set[str] = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
-        here = os.path.realpath(folder)
-        if here in seen:  # a link back up, or a second way to the same folder
-            inner.clear()
-            continue
-        seen.add(here)
-        inner[:] = sorted(name for name in inner if _is_meant(name))
-        relative = Path(folder).relative_to(root)
-        found += [(relative / name).as_posix() for name in names if _is_meant(name)]
-    return found
-
-
-def _is_meant(name: str) -> bool:
-    return not name.startswith(".") and name not in LEFT_BY_MACHINES
-
-
-def _is_text(path: str) -> bool:
-    """Whether a file name is UTF-8; the bytes of others cannot be stored as text."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

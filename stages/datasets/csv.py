@@ -110,10 +110,15 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     )
 
 
-def read_table(settings: Settings) -> Table:
-    """Read the table and look at its pictures. Raises UserError for a bad line, a missing picture
-    or one that is in both splits.
-    """
+def status(settings: Settings, name: str) -> str:
+    """What is in place, in a line; nothing is decoded. Raises UserError as `read_table` does."""
+    file, root, rows = _listed(settings)
+    split = Counter(row.split for row in rows)
+    return f"{file}: {', '.join(f'{split[s]} pictures of split {s}' for s in SPLITS)}, all there"
+
+
+def _listed(settings: Settings) -> tuple[Path, Path, list[Row]]:
+    """(the table, the folder of its paths, its lines), every path that of a file."""
     file = Path(settings.file).expanduser()
     if not file.is_file():
         raise UserError(f"datasets.csv.file: {settings.file}: no such file")
@@ -124,7 +129,15 @@ def read_table(settings: Settings) -> Table:
         twice = [path for path, n in Counter(paths).items() if n > 1]
         raise UserError(f"{file}: {len(twice)} paths occur twice: {_pictures.named(twice)}")
     _pictures.refuse_missing(root, paths, f"correct the paths in {file}, or datasets.csv.root")
-    good, skipped = _pictures.readable(root, paths)
+    return file, root, rows
+
+
+def read_table(settings: Settings) -> Table:
+    """Read the table and look at its pictures. Raises UserError for a bad line, a missing picture
+    or one that is in both splits.
+    """
+    file, root, rows = _listed(settings)
+    good, skipped = _pictures.readable(root, [row.path for row in rows])
     kept = set(good)
     if not kept:
         raise UserError(f"{file}: no pictures ({'; '.join(skipped) or 'the table is empty'})")

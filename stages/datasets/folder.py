@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
+from ..core.walk import walked
 from . import Evaluation, Training, _pictures
 
 
@@ -95,6 +96,16 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         queries=queries,
         notes=_pictures.note_copies(split.same, path),
     )
+
+
+def status(settings: Settings, name: str) -> str:
+    """What is in place, in a line; nothing is decoded. Raises UserError without pictures."""
+    root = _pictures.folder_at(settings.root, "datasets.folder.root")
+    paths, _ = walked(root, _pictures.SUFFIXES)
+    if not paths:
+        raise UserError(f"{root}: no pictures in it; put them there, a sub-folder an instance")
+    instances = {path.split("/")[0] for path in paths if "/" in path}
+    return f"{root}: {len(paths)} pictures, {len(instances)} sub-folders of them"
 
 
 def read_split(settings: Settings) -> Split:

@@ -14,7 +14,10 @@ from ..core.errors import UserError
 
 METADATA = "whiten_mtd"  # the key of the ONNX file's metadata that holds ours, as JSON
 IDENTITY = ("weights", "dim", "image_px", "scales")  # what makes two descriptors comparable
-NEEDED = {**dict.fromkeys(("weights", "model"), str), "dim": int, "image_px": int, "scales": list}
+NEEDED: dict[str, Any] = {
+    **dict.fromkeys(("weights", "model"), str), "dim": int, "scales": list,
+    "image_px": (int, type(None)),  # null: pictures as they are
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Exported:
         about = json.loads(found) if found else None
         if not isinstance(about, dict) or about.get("format") != store.file_format("exported"):
             raise UserError(f"{file}: not a student that `whiten-mtd export` wrote")
-        if odd := [k for k, kind in NEEDED.items() if not isinstance(about.get(k), kind)]:
+        if odd := [k for k, of in NEEDED.items() if k not in about or not isinstance(about[k], of)]:
             raise UserError(f"{file}: its metadata lack {odd[0]}; export again")
         return cls(file, about, session)
 
@@ -74,6 +77,7 @@ class Exported:
     ) -> tuple[np.ndarray, list[int], list[str]]:
         """(rows, which of `files` they are of, a line on each that cannot be read)."""
         px, errors = self.about["image_px"], {}
+        most = 1 if px is None else batch  # pictures as they are may fill the memory
 
         def attempt(i: int, read: bool) -> Any:
             try:
@@ -87,7 +91,7 @@ class Exported:
         with ThreadPoolExecutor(4) as pool:
             shapes = list(pool.map(lambda i: attempt(i, False), range(len(files))))
             kept = [i for i, shape in enumerate(shapes) if shape is not None]
-            batches = images.batches_by_shape([shapes[i] for i in kept], batch)
+            batches = images.batches_by_shape([shapes[i] for i in kept], most)
             rows = np.zeros((len(files), self.about["dim"]), np.float32)
             for part in console.progress(batches, total=len(batches), label="describing"):
                 chosen = [kept[j] for j in part]
@@ -131,10 +135,21 @@ def identity_of(described: store.Stored) -> dict[str, Any]:
     a = described.attributes
     if "weights" not in a:
         return {}
-    scales = [float(s) for s in str(a.get("scales", "1")).split()]
     dim = int(described["descriptor"].shape[1])
-    return {"weights": str(a["weights"]), "dim": dim, "image_px": int(a.get("image_px", 0)),
-            "scales": scales}  # fmt: skip
+    px, scales = str(a.get("image_px", 0)), str(a.get("scales", "1"))
+    return {
+        "weights": str(a["weights"]), "dim": dim,
+        "image_px": None if px == "native" else int(px) if px.isdecimal() else px,
+        "scales": _numbers(scales),
+    }  # fmt: skip
+
+
+def _numbers(text: str) -> list[float] | str:
+    """`1 0.7` as numbers; the text itself where it says none, as of descriptors from elsewhere."""
+    try:
+        return [float(s) for s in text.split()]
+    except ValueError:
+        return text
 
 
 def _short(value: Any) -> str:

@@ -77,29 +77,37 @@ class Index:
 
 def current(folder: Path) -> int:
     """The number of the generation in use. Raises UserError where there is no index."""
+    file = folder / "CURRENT"
     try:
-        text = (folder / "CURRENT").read_text("utf-8").strip()
+        text = file.read_text("utf-8", "replace").strip()
     except FileNotFoundError:
+        if generations(folder):
+            raise UserError(f"{file}: missing; {_mend(folder)}") from None
         raise UserError(f"{folder}: no index there; `whiten-mtd index` makes one") from None
-    except (NotADirectoryError, UnicodeDecodeError):
+    except (NotADirectoryError, IsADirectoryError):
         raise UserError(f"{folder}: not the folder of an index") from None
-    if not text.isdecimal():
-        raise UserError(f"{folder / 'CURRENT'}: no number of a generation: {text[:20]!r}")
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(f"{file}: no number of a generation: {text[:20]!r}; {_mend(folder)}")
     return int(text)
 
 
 def generations(folder: Path) -> list[int]:
-    """The numbers of the generations that are there, ascending."""
-    return sorted(int(f.name) for f in folder.iterdir() if f.name.isdecimal() and f.is_dir())
+    """The numbers of the generations that are there, ascending; none where there is no folder."""
+    names = [f.name for f in folder.iterdir() if f.is_dir()] if folder.is_dir() else []
+    found = [int(name) for name in names if name.isascii() and name.isdecimal()]
+    return sorted(n for n in found if f"{n:06d}" in names)
 
 
 def read(folder: Path, generation: int | None = None) -> Index:
     """One generation, the current one by default, checked. Raises UserError."""
     number = current(folder) if generation is None else generation
     place = folder / f"{number:06d}"
-    about = store.read_json(place / "index.json")
+    try:
+        about = store.read_json(place / "index.json")
+    except UserError:
+        raise _damaged(place / "index.json") from None
     if not isinstance(about, dict) or about.get("format") != store.file_format("index"):
-        raise UserError(f"{place / 'index.json'}: not of an index; go back: --rollback")
+        raise UserError(f"{place / 'index.json'}: not of an index; {_mend(folder)}")
     if about.get("digest") != store.digest_of({k: v for k, v in about.items() if k != "digest"}):
         raise _damaged(place / "index.json")
     for name, digest in about["files"].items():
@@ -149,34 +157,61 @@ def point(folder: Path, number: int) -> None:
 
 
 def rollback(folder: Path) -> int:
-    """Switch to the generation before the current one, which must be whole; returns its number."""
-    now = current(folder)
-    earlier = [n for n in generations(folder) if n < now]
-    if not earlier:
-        raise UserError(f"{folder}: no generation before {now}")
-    read(folder, earlier[-1])
-    point(folder, earlier[-1])
-    return earlier[-1]
+    """Switch to the newest whole generation before the current one, and return its number.
+
+    Before none in particular where CURRENT is lost or damaged. Raises UserError without any.
+    """
+    there = generations(folder)
+    try:
+        now = current(folder)
+    except UserError:
+        if not there:
+            raise
+        now = there[-1] + 1
+    for number in [n for n in reversed(there) if n < now]:
+        if _whole(folder, number):
+            point(folder, number)
+            return number
+    raise UserError(f"{folder}: no generation before {now} that is whole; make the index again")
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Hold the index for writing. Raises UserError where another process holds it."""
+def writing(folder: Path, mending: bool = False) -> Iterator[None]:
+    """Hold the index, or a new or empty folder, for writing; `mending`: also one without CURRENT.
+
+    Where nothing came of it the folder goes again, but only if it was made here: what a person
+    made is theirs. Raises UserError where another process holds it, or it holds other things.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: a file; an index is a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / ".lock").exists():
-        raise UserError(f"{folder}: holds other things; give a new folder for the index")
+    lock, made = folder / ".lock", not folder.exists()
+    if not lock.exists():
+        _refuse_others(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
+    locked_before = lock.exists()
+    with open(lock, "a") as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"{folder}: another process writes this index; wait for it") from None
         try:
+            _refuse_others(folder)  # whoever held the lock may have written since
+            if generations(folder) and not mending:
+                current(folder)
             yield
         finally:
             if not (folder / "CURRENT").exists():  # nothing came of it
-                shutil.rmtree(folder)
+                if made:
+                    shutil.rmtree(folder)
+                elif not locked_before:
+                    lock.unlink(missing_ok=True)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise UserError where a folder is neither an index, nor what is left of one, nor empty."""
+    there = {f.name for f in folder.iterdir()} if folder.is_dir() else set()
+    if there - {".lock"} and "CURRENT" not in there and not generations(folder):
+        raise UserError(f"{folder}: holds other things; give a new folder for the index")
 
 
 def _keep_model(folder: Path, model: Path) -> str:
@@ -193,10 +228,25 @@ def _prune(folder: Path, number: int) -> None:
     for old in [n for n in generations(folder) if n < number][: -(KEEP - 1)]:
         shutil.rmtree(folder / f"{old:06d}", ignore_errors=True)
     kept = [folder / f"{n:06d}" / "index.json" for n in generations(folder)]
-    named = {store.read_json(file).get("model") for file in kept if file.is_file()}
+    try:
+        named = {store.read_json(file).get("model") for file in kept if file.is_file()}
+    except UserError:
+        return  # a damaged one may name any of the models
     for file in (folder / "models").glob("*.onnx"):
         if file.stem not in named:
             file.unlink()
+
+
+def _whole(folder: Path, number: int) -> bool:
+    try:
+        read(folder, number)
+    except UserError:
+        return False
+    return True
+
+
+def _mend(folder: Path) -> str:
+    return f"`whiten-mtd index {folder} --rollback` goes to the newest that is whole"
 
 
 def _damaged(path: Path) -> UserError:

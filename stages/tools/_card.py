@@ -62,7 +62,8 @@ def _scores(base: Path, weights: str) -> list[dict[str, Any]]:
         student = models.get(name, {}).get("student", {})
         if student.get("weights") != weights:
             continue
-        truth = store.read_json(base / f"data/prepared/evaluation/{name}.json")
+        asked = name.partition("+")[0]  # a+b: set a among the distractors b
+        truth = store.read_json(base / f"data/prepared/evaluation/{asked}.json")
         for level, own in scores["student"].items():
             before = scores["untrained"].get(level, {})
             rows.append({

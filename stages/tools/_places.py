@@ -14,7 +14,8 @@ Finding = tuple[bool | None, str]  # (good, bad or only to know; what)
 def weights_file(name: str, source: Path, sha256: str | None, published: str) -> Finding:
     """A teacher's checkpoint: there or not, and whether it is the file that a digest is of."""
     if not source.is_file():
-        return False, f"teacher {name}: {source} is missing. Published: {published}"
+        told = f"teacher {name}: {source} is missing. Published: {published}"
+        return False, told + how_made(source)
     said = re.search(r"-([0-9a-f]{7,})$", source.stem)
     if sha256 is None and said is None:
         return True, f"teacher {name}: {source}, digest not known; `sha256:` would have it checked"
@@ -26,7 +27,14 @@ def weights_file(name: str, source: Path, sha256: str | None, published: str) ->
     assert said is not None
     agrees = found.startswith(said[1])
     told = "as its name says" if agrees else f"its name says {said[1]}; another or half a file?"
-    return agrees or None, f"teacher {name}: {source}, sha256 {found[:12]}, {told}"
+    return agrees, f"teacher {name}: {source}, sha256 {found[:12]}, {told}"
+
+
+def how_made(source: Path) -> str:
+    """How a .safetensors file comes of a published one that holds pickled objects."""
+    if source.suffix != ".safetensors":
+        return ""
+    return f"; `whiten-mtd convert DOWNLOADED {source}` makes this file of it"
 
 
 def descriptor_files(name: str, files: list[str]) -> Iterator[Finding]:
@@ -42,7 +50,7 @@ def descriptor_files(name: str, files: list[str]) -> Iterator[Finding]:
 def datasets(values: dict[str, Any], where: Path) -> Iterator[Finding]:
     """The pictures of the training set and of every evaluation set."""
     used = {str(values["prepare"].get("dataset")): [""]} if values["prepare"] else {}
-    for name, entry in values["evaluation"].items():
+    for name, entry in (values["evaluation"] or {}).items():
         used.setdefault(str(entry.get("dataset")), []).append(str(name))
     package = f"{__package__.rsplit('.', 1)[0]}.datasets"
     for name, sets in used.items():
@@ -60,4 +68,6 @@ def datasets(values: dict[str, Any], where: Path) -> Iterator[Finding]:
             try:
                 yield True, f"dataset {name}: {module.status(settings, one)}"
             except UserError as error:
-                yield False, f"dataset {name}: {error}. Published: {module.PUBLISHED}"
+                published = getattr(module, "PUBLISHED", "")
+                told = f". Published: {published}" if published else ""
+                yield False, f"dataset {name}: {error}{told}"

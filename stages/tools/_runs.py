@@ -3,10 +3,10 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -18,6 +18,7 @@ from ..core.protocol import UNKNOWN
 from ..retrieval import metrics
 from . import _speed
 
+T = TypeVar("T")
 Read = Callable[[str], bytes]  # a file of the run by its path; FileNotFoundError
 HERE = "this run"
 
@@ -49,14 +50,8 @@ class Run:
         scores = parsed("data/results/metrics.json")
         if not isinstance(scores, dict) or not scores:
             raise UserError(f"{name}: data/results/metrics.json: no scores; evaluation is empty")
-        queries: dict[tuple[str, str, str], dict[str, float]] = {}
-        for row in _rows(read, "data/results/queries.csv", name):
-            key = (row["set"], row["model"], row["difficulty"])
-            queries.setdefault(key, {})[row["query"]] = float(row["ap"])
-        history = [
-            {k: float(v) for k, v in row.items() if v}
-            for row in _rows(read, "models/student/history.csv", name)
-        ]
+        queries = _table(read, "data/results/queries.csv", name, _of_queries)
+        history = _table(read, "models/student/history.csv", name, _of_steps)
         text = _file(read, "params.yaml", name)
         return cls(
             name, scores, parsed("data/results/models.json"), queries, history,
@@ -180,8 +175,26 @@ def _file(read: Read, path: str, name: str) -> str:
         raise UserError(f"{name}: {path}: not UTF-8; run the stage that writes it again") from None
 
 
-def _rows(read: Read, path: str, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(_file(read, path, name))))
+def _table(read: Read, path: str, name: str, parse: Callable[[Any], T]) -> T:
+    """A table's rows as `parse` has them. Raises UserError where they are not what it expects."""
+    try:
+        return parse(csv.DictReader(io.StringIO(_file(read, path, name)), strict=True))
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{name}: {path}: not the table that its stage writes ({error}); run it again"
+        ) from None
+
+
+def _of_queries(rows: Iterable[dict[str, str]]) -> dict[tuple[str, str, str], dict[str, float]]:
+    out: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in rows:
+        key = (row["set"], row["model"], row["difficulty"])
+        out.setdefault(key, {})[row["query"]] = float(row["ap"])
+    return out
+
+
+def _of_steps(rows: Iterable[dict[str, str]]) -> list[dict[str, float]]:
+    return [{k: float(v) for k, v in row.items() if v} for row in rows]
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import store
 from ..core.errors import UserError
 from ..retrieval import index as indexes
 from ..retrieval.exported import Exported, refuse_other
@@ -49,3 +50,31 @@ def answers(found: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
         match = None if threshold is None else any(r["match"] for r in results)
         out.append({"match": match, "results": results})
     return out
+
+
+def ready(source: Path, dim: int | None = None) -> tuple[store.Stored, np.ndarray, list[str]]:
+    """A descriptor file, its (n, d) float32 rows and its ids.
+
+    Raises UserError unless it holds one finite descriptor a picture, of `dim` numbers where given.
+    """
+    stored = store.Stored(source, "descriptors")
+    rows = np.asarray(stored["descriptor"], dtype=np.float32)
+    if rows.ndim != 2 or "start" in stored or not np.isfinite(rows).all():
+        raise UserError(f"{source}: not one finite descriptor a picture; describe again")
+    names = [str(i) for i in stored["image_id"]]
+    if len(names) != len(rows):
+        raise UserError(f"{source}: its datasets have different lengths; describe again")
+    if not len(rows):
+        raise UserError(f"{source}: holds no descriptors; describe again")
+    if dim is not None:
+        refuse_width(source, rows, dim)
+    return stored, rows, names
+
+
+def refuse_width(source: Path | str, rows: np.ndarray, dim: int) -> None:
+    """Raise UserError where `rows` (n, d) of `source` are not of `dim` numbers."""
+    if rows.shape[1] != dim:
+        raise UserError(
+            f"{source}: descriptors of {rows.shape[1]} dimensions, not {dim}: of another student; "
+            "use the same one, or make a new index"
+        )

@@ -51,6 +51,7 @@ def main(
     """Calibrate INDEX at a false-match rate."""
     if not 0 < rate < 1 or per not in ("pair", "search"):
         raise UserError("--rate is a share between 0 and 1, --per is pair or search")
+    indexes.current(index)  # before anything is made in a folder that is no index
     with indexes.writing(index):
         found, net = _searching.open_index(index, model)
         known = labelled(pictures, net)

@@ -172,7 +172,8 @@ def table_rows(
                 "set": data, "recipe": name, "model": model, "runs": len(runs),
                 "setting": " ".join(setting),
             }  # fmt: skip
-            for difficulty in runs[0].metrics[data][model]:
+            scored = runs[0].metrics[data][model]
+            for difficulty in sorted(scored, key=_easiest_first):
                 maps = np.array([r.metrics[data][model][difficulty]["map"] for r in runs])
                 aps = np.array(
                     [list(r.queries[data, model, difficulty].values()) for r in runs]
@@ -184,6 +185,11 @@ def table_rows(
                 )
                 row[f"{difficulty}_low"], row[f"{difficulty}_high"] = round(low, 2), round(high, 2)
             yield row
+
+
+def _easiest_first(difficulty: str) -> tuple[int, str]:
+    known = ("easy", "medium", "hard")
+    return (known.index(difficulty) if difficulty in known else len(known), difficulty)
 
 
 def write(out: Path, rows: list[dict[str, Any]]) -> None:

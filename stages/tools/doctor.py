@@ -89,7 +89,11 @@ def repository() -> Iterator[Finding]:
 
 def parameters(path: Path) -> Iterator[Finding]:
     """All of params.yaml, then the teachers' weights and the pictures that it names."""
-    found = list(forms(path))
+    try:
+        found = list(forms(path))
+    except ModuleNotFoundError as error:  # the line on the package says what to do
+        yield False, f"{path}: cannot be looked at without {error.name}"
+        return
     yield from found
     if any(good is False for good, _ in found):
         return
@@ -107,15 +111,19 @@ def forms(path: Path) -> Iterator[Finding]:
     except UserError as error:
         yield from ((False, line) for line in str(error).splitlines())
         return
+    for name in ("evaluation", "datasets"):
+        if not isinstance(values[name], dict):
+            yield False, f"{path}: {name}: expected a map, found {values[name]!r}; {{}} is none"
+            return
     package = __package__.rsplit(".", 1)[0]
     stages = [import_module(f"{package}.{stage}") for stage in STAGES]
     checks = [(n, values[n], m.Params) for n, m in zip(STAGES, stages, strict=True)]
     checks.append(("compare", values["compare"], import_module(f"{package}.tools.compare").Params))
     entry = stages[0].EvaluationEntry
-    checks += [(f"evaluation.{n}", e, entry) for n, e in (values["evaluation"] or {}).items()]
+    checks += [(f"evaluation.{n}", e, entry) for n, e in values["evaluation"].items()]
     for kind, folder, of in (
         ("teachers", "teachers", {n: s["kind"] for n, s in table.items()}),
-        ("datasets", "datasets", {n: n for n in values["datasets"] or {}}),
+        ("datasets", "datasets", {n: n for n in values["datasets"]}),
     ):
         for name, plugin in of.items():
             try:

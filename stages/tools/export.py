@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import typer
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from ..core import console, images, params, store
 from ..core.errors import UserError
 from ..core.records import EvaluationSet
+from ..retrieval.scales import Scales, Side, how_of
 from . import _card, _programs
 
 app = console.app()
@@ -31,8 +32,8 @@ PREPARED = (Path("data/prepared/validation.h5"), Path("data/prepared/evaluation"
 class Describe(BaseModel):
     """What an export takes over from section `describe` of params.yaml."""
 
-    scales: list[float] = Field(min_length=1)
-    image_px: int | None
+    scales: Scales | dict[str, Scales]
+    image_px: Side | dict[str, Side]
 
 
 @app.command()
@@ -56,17 +57,18 @@ def main(
         names = ["model.onnx", "model.pt2"]
     net = students.load(student)
     p = params.check(_described(params_file), Describe, f"{params_file}: describe")
+    how = how_of(p.scales, p.image_px, student.resolve().name, net.image_px, params_file)
     about = {
         "format": store.file_format("exported"), "model": net.config["model"],
         "weights": weights.digest_of_state(net), "dim": net.dim,
-        "image_px": p.image_px or net.image_px, "scales": p.scales,
+        "image_px": how.px, "scales": how.scales,
         "init": net.config["init"], "aligned": bool(net.config.get("aligned", False)),
         "input": "RGB (B, 3, H, W) float32 in [0, 1]; mean and std are inside",
         "picture": "EXIF orientation applied, RGB, long side at most image_px, never enlarged "
-        "(Pillow, antialiased bilinear); at each of the scales, resized bilinearly without "
+        "(Pillow, antialiased bilinear; null: as it is); at each scale, resized bilinearly without "
         "anti-aliasing; unit descriptors summed, then unit length",
     }  # fmt: skip
-    sample = sample_of(pictures, about["image_px"])
+    sample = sample_of(pictures, how.px or net.image_px)
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as scratch:
         folder = Path(scratch, "exported")
         folder.mkdir()

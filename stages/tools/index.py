@@ -58,16 +58,17 @@ def main(
     *sources, folder = paths
     if compress not in codes.KINDS:
         raise UserError(f"--compress {compress}: choose from {', '.join(codes.KINDS)}")
-    if bool(rollback or remove) == bool(sources) or (rollback and (remove or add)):
+    if bool(rollback or remove) == bool(sources) or sum(map(bool, (rollback, remove, add))) > 1:
         raise UserError(
             "give sources and an index (with --add to add to it), or an index alone with --remove "
             "or --rollback"
         )
     if not sources or add:
-        indexes.current(folder)  # before a folder is made
+        if not (rollback and indexes.generations(folder)):  # which mends a lost CURRENT
+            indexes.current(folder)  # before a folder is made
         if compress != "flat":
             raise UserError("--compress goes with a new index; an old one keeps its kind")
-    with indexes.writing(folder):
+    with indexes.writing(folder, mending=rollback):
         if rollback:
             number = indexes.rollback(folder)
             console.say(f"{folder}: back to generation {number}")
@@ -84,8 +85,8 @@ def make(folder: Path, sources: list[Path], model: Path | None, kind: str) -> No
     net = Exported.read(model) if model is not None else None
     parts = [read_source(source, net, {}) for source in sources]
     if net is not None:
-        parts_of_one(parts, net.identity(), str(net.path))
-    parts_of_one(parts, parts[0].identity, parts[0].name)
+        parts_of_one(parts, net.identity(), str(net.path), net.about["dim"])
+    parts_of_one(parts, parts[0].identity, parts[0].name, parts[0].rows.shape[1])
     rows, pictures, roots = joined(parts, [], 0)
     index, about = codes.make(rows, pictures["id"], kind)
     about |= {"student": parts[0].identity, "roots": roots, "next_id": len(rows)}
@@ -100,7 +101,7 @@ def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     net = _searching.student_of(found, model) if wants_net or model is not None else None
     lengths = dict(zip(found.files(), pictures_of(found)["bytes"].tolist(), strict=True))
     parts = [read_source(source, net, lengths) for source in sources]
-    parts_of_one(parts, found.student, str(folder))
+    parts_of_one(parts, found.student, str(folder), found.about["dim"])
     rows, pictures, roots = joined(parts, list(found.about["roots"]), found.about["next_id"])
     if not len(rows):
         console.say(f"{folder}: nothing new; generation {found.generation} stays")
@@ -114,7 +115,7 @@ def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     merged = {
         k: np.concatenate([np.asarray(old[k])[keep], np.asarray(v)]) for k, v in pictures.items()
     }
-    about = {**found.about, "roots": roots, "next_id": found.about["next_id"] + len(rows)}
+    about = {**_changed(found.about), "roots": roots, "next_id": found.about["next_id"] + len(rows)}
     kept_model = net.path if net is not None and model is not None else None
     number = indexes.write(folder, found.index, merged, about, kept_model)
     if (found.about.get("calibration") or {}).get("per") == "search":
@@ -128,7 +129,7 @@ def take_out(folder: Path, patterns: list[str]) -> None:
     names = list(zip(found.path.tolist(), found.files(), strict=True))
     gone = np.zeros(len(found), dtype=bool)
     for pattern in patterns:
-        hit = np.array([any(fnmatchcase(n, pattern) for n in both) for both in names], dtype=bool)
+        hit = np.array([any(_is_of(n, pattern) for n in both) for both in names], dtype=bool)
         if not hit.any():
             raise UserError(f"{folder}: no picture {pattern!r}, for example: {found.path[0]}")
         gone |= hit
@@ -136,20 +137,16 @@ def take_out(folder: Path, patterns: list[str]) -> None:
         raise UserError(f"{folder}: that would remove all {len(found)} pictures; delete the folder")
     found.index.remove_ids(found.ids[gone])
     kept = {k: np.asarray(v)[~gone] for k, v in pictures_of(found).items()}
-    number = indexes.write(folder, found.index, kept, found.about)
+    number = indexes.write(folder, found.index, kept, _changed(found.about))
     tell(folder, number, f"{int(gone.sum())} removed; ")
 
 
 def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> Source:
     """A descriptor file, or pictures described now; those of `lengths` (place: bytes) are known."""
     if source.suffix == ".h5":
-        stored = store.Stored(source, "descriptors")
-        rows = np.asarray(stored["descriptor"], dtype=np.float32)
-        if rows.ndim != 2 or "start" in stored or not np.isfinite(rows).all():
-            raise UserError(f"{source}: not one finite descriptor a picture; describe again")
-        names = [str(i) for i in stored["image_id"]]
+        stored, rows, names = _searching.ready(source)
         paths = [str(p) for p in stored["path"]] if "path" in stored else names
-        if not len(names) == len(paths) == len(rows):
+        if len(paths) != len(rows):
             raise UserError(f"{source}: its datasets have different lengths; describe again")
         root = Path(str(stored.attributes.get("root", "."))).resolve()
         return Source(str(source), root, rows, paths, names, identity_of(stored))
@@ -173,10 +170,11 @@ def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> 
                   net.identity())  # fmt: skip
 
 
-def parts_of_one(parts: list[Source], identity: dict[str, Any], whose: str) -> None:
-    """Raise UserError where a source is of another student."""
+def parts_of_one(parts: list[Source], identity: dict[str, Any], whose: str, dim: int) -> None:
+    """Raise UserError where a source is of another student, or of other than `dim` numbers."""
     for part in parts:
         refuse_other(identity, part.identity, whose, part.name)
+        _searching.refuse_width(part.name, part.rows, dim)
 
 
 def joined(
@@ -222,6 +220,15 @@ def tell(folder: Path, number: int, what: str = "") -> None:
     if found.about["model"] is None:
         text += "; no student in it: search needs --model"
     console.say(text)
+
+
+def _is_of(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)  # a name may hold brackets of its own
+
+
+def _changed(about: dict[str, Any]) -> dict[str, Any]:
+    """What stays true of an index whose pictures change: not its recall, which was of the old."""
+    return {key: value for key, value in about.items() if key != "recall"}
 
 
 def _length(file: Path) -> int:

@@ -34,6 +34,8 @@ def main(
     html: Path = typer.Option(None, help="Write a page with pictures, readable offline."),
 ) -> None:
     """Search INDEX for QUERIES."""
+    if html is not None and (html.is_dir() or any(p.is_file() for p in html.parents)):
+        raise UserError(f"--html {html}: no place for a file; give one like found.html")
     found = indexes.read(index)
     files, rows = described(found, queries, model)
     said = [
@@ -60,10 +62,10 @@ def described(found: Index, queries: list[Path], model: Path | None) -> tuple[li
     net = None
     for query in queries:
         if query.suffix == ".h5":
-            stored = store.Stored(query, "descriptors")
+            stored, own, ids = _searching.ready(query, found.about["dim"])
             refuse_other(found.student, identity_of(stored), str(found.folder), str(query))
-            names += [str(i) for i in stored["image_id"]]
-            rows.append(np.asarray(stored["descriptor"], dtype=np.float32))
+            names += ids
+            rows.append(own)
             continue
         net = net or _searching.student_of(found, model)
         # A single file is a picture whatever it is called, unless it is a list.

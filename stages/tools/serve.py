@@ -7,6 +7,7 @@ A new generation of the index is taken over while the server runs; a damaged one
 bounded in bytes, pixels and time. There is no login: keep it on 127.0.0.1.
 """
 
+import errno
 from pathlib import Path
 
 import typer
@@ -37,6 +38,9 @@ def main(
             console.say(f"{index}: {len(service.now.index)} pictures at http://{name}:{number}")
             _server.run(service, bound, host)
     except OSError as error:
+        number = error.errno or 0
+        if number < 0 or number == errno.EADDRNOTAVAIL:  # those of a name's look-up are negative
+            raise UserError(f"--host {host}: no address of this machine; give another") from None
         raise UserError(f"{host}:{port}: {error.strerror or error}; give another --port") from None
 
 

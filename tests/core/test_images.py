@@ -135,6 +135,38 @@ def test_half_a_file_nothing_and_nonsense_are_one_line(tmp_path, kind):
     assert "no such picture" in refusal(tmp_path / "absent.png", images.shape)
 
 
+@pytest.mark.parametrize("name", ["a.eps", "a.jpg"])
+def test_an_eps_is_no_picture_and_reaches_no_ghostscript(tmp_path, monkeypatch, name):
+    from PIL import EpsImagePlugin
+
+    def ghostscript(*arguments, **more):
+        raise AssertionError("Ghostscript was asked")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", ghostscript)
+    path = tmp_path / name
+    Image.fromarray(NOISE).save(path, "EPS")
+    for function in (images.read, images.shape):
+        assert "cannot identify" in refusal(path, function)
+    with pytest.raises(UserError, match="cannot identify"):
+        images.read(Path("sent.jpg"), path.read_bytes())
+
+
+def test_the_shape_of_a_tiff_decodes_nothing(tmp_path, monkeypatch):
+    from PIL import TiffImagePlugin
+
+    path = tmp_path / "a.tif"
+    Image.fromarray(NOISE).save(path, exif=Image.Exif())
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", None)
+    assert images.shape(path) == (20, 12)
+
+
+def test_every_suffix_has_a_reader(tmp_path):
+    for suffix in sorted(images.SUFFIXES - set(images.HEIF)):
+        mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+        Image.fromarray(NOISE).convert(mode).save(tmp_path / f"a{suffix}")
+        assert images.read(tmp_path / f"a{suffix}").size == (20, 12)
+
+
 def test_heic_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "a.HEIC").write_bytes(b"\0" * 64)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)

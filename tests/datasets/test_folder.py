@@ -160,6 +160,17 @@ def test_a_name_that_is_no_text_is_a_note(tmp_path):
     assert any("not UTF-8: thing 1/?.png" in note for note in training.notes)
 
 
+def test_too_many_pixels_are_told_from_broken(tmp_path, monkeypatch):
+    tree(tmp_path)
+    picture(tmp_path / "thing 1" / "wide.png", 7)
+    Image.new("L", (4000, 600)).save(tmp_path / "thing 1" / "wide.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    training, _ = both(tmp_path)
+    line = "1 pictures left out, of more than 2 million pixels (scaled down they can be read): "
+    assert f"{line}thing 1/wide.png" in training.notes
+    assert not any("broken" in note for note in training.notes)
+
+
 def test_copies_are_reported_and_refused_across_the_split(tmp_path):
     tree(tmp_path)
     training, evaluation = both(tmp_path)

@@ -9,7 +9,7 @@ import tiny_onnx
 import torch
 from torch.nn import functional as F
 
-from stages.core import images
+from stages.core import images, store
 from stages.core.errors import UserError
 from stages.core.layers import as_input
 from stages.retrieval import exported, multiscale
@@ -72,3 +72,17 @@ def test_what_is_no_exported_student_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError) as error:
             exported.Exported.read(tmp_path / name)
         assert word in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "px, scales, wanted",
+    [
+        (64, "1 0.5", (64, [1.0, 0.5])), ("native", "1", (None, [1.0])),
+        ("unknown", "unknown", ("unknown", "unknown")), ("64 and 48", "1", ("64 and 48", [1.0])),
+    ],
+)  # fmt: skip
+def test_identity_of_a_descriptor_file(tmp_path: Path, px, scales, wanted) -> None:  # type: ignore[no-untyped-def]
+    rows = {"descriptor": np.eye(2, dtype=np.float16), "image_id": np.array(["a", "b"])}
+    store.write(tmp_path / "a.h5", "descriptors", rows, weights="w", image_px=px, scales=scales)
+    found = exported.identity_of(store.Stored(tmp_path / "a.h5", "descriptors"))
+    assert found == {"weights": "w", "dim": 2, "image_px": wanted[0], "scales": wanted[1]}

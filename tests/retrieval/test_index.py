@@ -104,6 +104,62 @@ def test_damage_is_one_line(tmp_path: Path, name: str, fault: str) -> None:
     assert indexes.rollback(folder) == 1 and len(indexes.read(folder)) == 10
 
 
+def failing(folder: Path) -> None:
+    """Begin to write an index and fail."""
+    with pytest.raises(ZeroDivisionError), indexes.writing(folder):
+        raise ZeroDivisionError
+
+
+def test_a_failure_leaves_what_a_person_made(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    failing(theirs)
+    assert list(theirs.iterdir()) == []  # also no lock
+    for name in (".lock", "letter.txt"):
+        (theirs / name).write_text("mine")
+    for _ in range(2):
+        with pytest.raises(UserError, match="holds other things"), indexes.writing(theirs):
+            pass
+    assert {f.name: f.read_text() for f in theirs.iterdir()} == {
+        ".lock": "mine", "letter.txt": "mine",
+    }  # fmt: skip
+    failing(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    write(tmp_path / "i", unit(4))
+    failing(tmp_path / "i")
+    assert len(indexes.read(tmp_path / "i")) == 4
+
+
+@pytest.mark.parametrize("text", [None, "", "rubbish", "\xff", "²"])
+def test_a_lost_or_damaged_pointer_costs_nothing_and_says_how_to_mend(
+    tmp_path: Path, text: str | None
+) -> None:
+    folder, pointer = tmp_path / "i", tmp_path / "i/CURRENT"
+    for n in (4, 5, 6):
+        write(folder, unit(n))
+    (folder / "000003/index.json").write_text("{")
+    with pytest.raises(UserError, match="index.json.*--rollback"):
+        indexes.read(folder)
+    pointer.unlink() if text is None else pointer.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match="CURRENT: .*--rollback"):
+        indexes.read(folder)
+    with pytest.raises(UserError, match="CURRENT: .*--rollback"), indexes.writing(folder):
+        pass
+    assert indexes.generations(folder) == [1, 2, 3]
+    with indexes.writing(folder, mending=True):
+        assert indexes.rollback(folder) == 2  # the newest that is whole
+    assert len(indexes.read(folder)) == 5
+    assert write(folder, unit(7)) == 4  # beside a damaged one
+    assert len(indexes.read(folder)) == 7
+
+
+def test_folders_of_years_are_no_generations(tmp_path: Path) -> None:
+    (tmp_path / "2019").mkdir()
+    assert indexes.generations(tmp_path) == []
+    with pytest.raises(UserError, match="holds other things"), indexes.writing(tmp_path):
+        pass
+
+
 def test_what_is_no_index_and_who_else_writes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no index there"):
         indexes.read(tmp_path / "absent")

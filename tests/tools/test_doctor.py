@@ -2,16 +2,17 @@
 
 import hashlib
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from project import ROOT
+from project import ROOT, run, write_params
 
-from stages.core import params
+from stages.core import console, params
 from stages.datasets import gldv2, revisitop
-from stages.tools import _places, doctor
+from stages.tools import _places, doctor, plan
 from stages.tools import preset as presets
 
 
@@ -72,7 +73,10 @@ def test_weights_missing_whole_and_half(tmp_path: Path) -> None:
     assert _places.weights_file("t", there, digest, "")[0] is True
     there.write_bytes(b"weig")
     good, told = _places.weights_file("t", there, None, "")
-    assert good is None and "another or half a file?" in told
+    assert good is False and "another or half a file?" in told
+    plain = tmp_path / "ap_gem.safetensors"
+    assert f"whiten-mtd convert DOWNLOADED {plain}" in _places.weights_file("t", plain, None, "")[1]
+    assert "convert" not in _places.weights_file("t", tmp_path / "a.pth", None, "")[1]
     good, told = _places.weights_file("t", there, digest, "")
     assert good is False and "half a download?" in told
 
@@ -106,3 +110,58 @@ def test_pictures_in_place_missing_and_published(tmp_path: Path) -> None:
     assert "1 queries, 2 pictures, all there (the published set has 70 and 4993)" in found[1][1]
     (tmp_path / "train/a/b/d/abd0.jpg").unlink()
     assert "1 of 2 pictures are missing" in next(_places.datasets(values, Path("p.yaml")))[1]
+
+
+def test_own_pictures_in_place_and_not(tmp_path: Path) -> None:
+    def looked_at() -> list[tuple[bool | None, str]]:
+        return list(_places.datasets(values, Path("p.yaml")))
+
+    root, table = tmp_path / "mine", tmp_path / "mine.csv"
+    values = {
+        "prepare": {"dataset": "folder"}, "evaluation": {"own": {"dataset": "csv"}},
+        "datasets": {
+            "folder": {"root": str(root), "seed": 0, "evaluation_share": 0.0, "queries": 1},
+            "csv": {"file": str(table)},
+        },
+    }  # fmt: skip
+    found = looked_at()
+    assert [good for good, _ in found] == [False, False]
+    assert "no such folder" in found[0][1] and "no such file" in found[1][1]
+    (root / "a").mkdir(parents=True)
+    table.write_text("path,group,split\nmine/a/1.png,a,train\n")
+    found = looked_at()
+    assert "no pictures in it" in found[0][1] and "1 of 1 pictures are missing" in found[1][1]
+    (root / "a/1.png").touch()
+    assert looked_at() == [
+        (True, f"dataset folder: {root}: 1 pictures, 1 sub-folders of them"),
+        (True, f"dataset csv: {table}: 1 pictures of split train, 0 pictures of split evaluation, "
+         "all there"),
+    ]  # fmt: skip
+    values["evaluation"] = None
+    assert len(list(_places.datasets(values, Path("p.yaml")))) == 1
+
+
+@pytest.mark.parametrize("section", ["evaluation", "datasets"])
+@pytest.mark.parametrize("odd", [None, []])
+def test_a_section_that_is_no_map_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, section: str, odd: object
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path / "params.yaml", **{section: odd})
+    for tool in (doctor, plan):
+        assert console.run(tool.app, []) == 2
+        said = "".join(capsys.readouterr())
+        assert f"params.yaml: {section}: expected a map" in said
+
+
+def test_without_torch_the_packages_are_reported(tmp_path: Path) -> None:
+    write_params(tmp_path / "params.yaml")
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from stages.core import console; from stages.tools import doctor\n"
+        "assert console.run(doctor.app, []) == 2"
+    )
+    done = run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}",
+               cwd=tmp_path)  # fmt: skip
+    assert "FAIL torch is missing: pip install" in done.stdout and "ok   numpy" in done.stdout
+    assert "params.yaml: cannot be looked at without torch" in done.stdout

@@ -9,13 +9,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny_onnx
 import torch
-from project import ROOT, run
+from project import ROOT, run, write_params
 from ruamel.yaml import YAML
 from timm.layers import Conv2dSame
 
+from stages import load_student
+from stages.core import console, images, params, store
+from stages.core.errors import UserError
+from stages.distill import student as students
 from stages.retrieval import exported
-from stages.tools import _programs
+from stages.retrieval.scales import how_of
+from stages.tools import _card, _programs, export
+from stages.tools import preset as presets
 
 
 @pytest.mark.parametrize(
@@ -31,6 +38,85 @@ def test_padding_by_whole_numbers_is_timms(k: int, s: int, d: int) -> None:
             continue
         x = torch.rand(2, 3, h, w)
         assert torch.equal(made(x), net(x)), (h, w)
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a random student `models/student`, pictures and params.yaml."""
+    monkeypatch.chdir(tmp_path)
+    net = students.create(
+        "test_efficientnet", dim=16, image_px=40, pool="gem", gem_p=3.0, source="random", seed=0
+    )
+    students.save(net, tmp_path / "models/student", "", loss="relation")
+    tiny_onnx.pictures(tmp_path / "pictures")
+    write_params(tmp_path / "params.yaml")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "scales, image_px, wanted",
+    [
+        ([1.0], None, ([1.0], 40)), ([1.0], 64, ([1.0], 64)),
+        ([1.0, 0.5], "native", ([1.0, 0.5], None)),
+        ({"a": [1.0], "default": [1.0, 0.5]}, {"student": "native", "a": 32}, ([1.0, 0.5], None)),
+        ({"student": [0.5], "default": [1.0]}, {"default": None}, ([0.5], 40)),
+    ],
+)  # fmt: skip
+def test_pictures_are_taken_as_describe_took_them(
+    small: Path, monkeypatch: pytest.MonkeyPatch, scales, image_px, wanted
+) -> None:  # type: ignore[no-untyped-def]
+    told = []
+
+    def write(net, about, folder, names):  # type: ignore[no-untyped-def]
+        told.append(about)
+        raise UserError("enough")
+
+    monkeypatch.setattr(_programs, "write", write)
+    write_params(
+        small / "params.yaml", **{"describe.scales": scales, "describe.image_px": image_px}
+    )
+    assert console.run(export.app, ["models/student", "out", "--pictures", "pictures"]) == 2
+    assert (told[0]["scales"], told[0]["image_px"]) == wanted
+
+
+def test_every_preset_can_be_exported() -> None:
+    for name in presets.names():
+        values = YAML(typ="safe").load(presets.text(name))["describe"]
+        keys = export.Describe.model_fields
+        p = params.check({k: values[k] for k in keys}, export.Describe, name)
+        assert how_of(p.scales, p.image_px, "student", 40, Path(name)).scales
+
+
+def test_scores_among_distractors_have_a_place_on_the_card(tmp_path: Path) -> None:
+    student = {"weights": "w", "scales": "1"}
+    results, truth = tmp_path / "data/results", tmp_path / "data/prepared/evaluation/ox.json"
+    scores = {"student": {"easy": {"map": 50.0}}, "untrained": {}}
+    store.write_text(results / "metrics.json", store.to_json({"ox": scores, "ox+many": scores}))
+    models = {name: {"student": student} for name in ("ox", "ox+many")}
+    store.write_text(results / "models.json", store.to_json(models))
+    store.write_text(truth, store.to_json({"protocol": "revisitop", "queries": [1, 2]}))
+    rows = _card._scores(tmp_path, "w")
+    assert [(r["set"], r["queries"], r["map"]) for r in rows] == [
+        ("ox", 2, 50.0),
+        ("ox+many", 2, 50.0),
+    ]
+
+
+def test_the_exported_folder_loads_and_says_what_the_student_said(small: Path) -> None:
+    write_params(small / "params.yaml", **{"describe.image_px": "native", "describe.scales": [1.0]})
+    assert console.run(export.app, ["models/student", "out", "--pictures", "pictures"]) == 0
+    assert "`image_px` is null" in (small / "out/README.md").read_text()
+    root, names = images.listed(small / "pictures")
+    pixels = np.asarray(images.read(root / names[0]))
+    x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        wanted = load_student("models/student")(x)
+        assert torch.equal(load_student("out")(x), wanted)
+    net = exported.Exported.read(small / "out")
+    assert net.identity()["image_px"] is None
+    rows, kept, errors = net.pictures([root / n for n in names])  # in their own size
+    assert len(kept) == len(names) and not errors
+    np.testing.assert_allclose(rows[0], wanted[0], atol=1e-4)
 
 
 @pytest.mark.long

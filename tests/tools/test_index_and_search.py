@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import tiny_onnx
 from project import ROOT, run
 
 from stages.core import console, store
-from stages.datasets import Evaluation
+from stages.datasets import Evaluation, _pictures
 from stages.prepare import write_evaluation
 from stages.retrieval import index as indexes
 from stages.tools import calibrate, index, search
@@ -151,6 +152,82 @@ def test_bad_input_is_one_line(place: Path, capsys) -> None:  # type: ignore[no-
     assert "truncated" in refused(capsys, search, "mine", QUERY)
 
 
+def test_a_command_that_fails_takes_nothing_away(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    Path("theirs").mkdir()
+    assert "no index there" in refused(capsys, calibrate, "theirs")
+    assert "no index there" in refused(capsys, index, "theirs", "--rollback")
+    assert list(Path("theirs").iterdir()) == []
+    Path("mine/CURRENT").unlink()
+    for arguments in (("my pictures", "mine"), ("my pictures", "mine", "--add")):
+        said = refused(capsys, index, *arguments, "--model", "exported")
+        assert "CURRENT: missing" in said and "--rollback" in said
+    assert "--rollback" in refused(capsys, calibrate, "mine")
+    assert do(index, "mine", "--rollback") == 0
+    assert len(indexes.read(Path("mine"))) == 18
+
+
+def test_descriptors_that_do_not_say_whose_they_are(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    def file(name: str, rows: np.ndarray, **more: np.ndarray) -> str:
+        ids = np.array([f"{name}{i}" for i in range(len(rows))], dtype=str)
+        store.write(Path(name), "descriptors", {"descriptor": rows, "image_id": ids, **more})
+        return name
+
+    eye = np.eye(4, 8, dtype=np.float32)
+    good, wide = file("good.h5", eye), file("wide.h5", np.eye(4, 9, dtype=np.float32))
+    film = file("film.h5", eye, start=np.array([0, 2, 4]))
+    nan, none = file("nan.h5", eye * np.nan), file("none.h5", eye[:0])
+    flat = file("flat.h5", np.ones(4, np.float32))
+    assert do(index, good, "bare") == 0
+    for odd, word in (
+        (wide, "9 dimensions, not 8"), (film, "not one finite"), (nan, "not one finite"),
+        (none, "holds no descriptors"), (flat, "not one finite"),
+    ):  # fmt: skip
+        for tool, arguments in (
+            (index, (odd, "bare", "--add")), (index, (good, odd, "new")), (search, ("bare", odd)),
+            (search, ("bare", good, odd)),
+        ):  # fmt: skip
+            said = refused(capsys, tool, *arguments)
+            assert word in said and odd in said
+    assert not Path("new").exists()
+    assert len(answers(capsys, "bare", good)["answers"]) == 4
+
+
+def test_brackets_in_a_name_and_what_goes_together(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    odd = Path("my pictures/größe 1/a [1].png")
+    odd.write_bytes(Path(QUERY).read_bytes())
+    assert do(index, "my pictures", "c", "--model", "exported", "--compress", "sq8") == 0
+    assert "recall" in indexes.read(Path("c")).about
+    capsys.readouterr()
+    assert do(index, "c", "--remove", "größe 1/a [1].png") == 0
+    assert "recall" not in capsys.readouterr().err  # it was of other pictures
+    left = indexes.read(Path("c"))
+    assert len(left) == 18 and "größe 1/a [1].png" not in left.path
+    assert do(index, "my pictures", "c", "--add") == 0
+    assert "recall" not in indexes.read(Path("c")).about
+    assert "give sources" in refused(capsys, index, "c", "--remove", "größe 1/*", "--add")
+    for page in (".", "my pictures", f"{QUERY}/found.html"):
+        assert "no place for a file" in refused(capsys, search, "mine", QUERY, "--html", page)
+
+
+def test_an_index_sees_what_prepare_sees(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    mine = Path("my pictures")
+    picture = (place / QUERY).read_bytes()
+    for folder in (".thumbs", "__MACOSX"):
+        (mine / folder).mkdir()
+        (mine / folder / "a.png").write_bytes(picture)
+    Path("elsewhere").mkdir()
+    Path("elsewhere/b.png").write_bytes(picture)
+    (mine / "link").symlink_to(place / "elsewhere")
+    with open(os.fsencode(mine) + b"/\xff.png", "wb") as file:
+        file.write(picture)
+    capsys.readouterr()
+    assert do(index, "my pictures", "mine", "--add") == 0
+    said = capsys.readouterr().err
+    assert "hidden or made by a machine: .thumbs, __MACOSX" in said and "not UTF-8: ?.png" in said
+    paths, _ = _pictures.below(mine)
+    assert sorted(indexes.read(Path("mine")).path) == paths and "link/b.png" in paths
+
+
 class Page(html.parser.HTMLParser):
     """What a page holds: pictures, references to elsewhere, its text."""
 
@@ -233,11 +310,24 @@ def test_threshold_is_the_lowest_that_keeps_the_rate() -> None:
     assert (scores >= np.nextafter(np.float32(threshold), np.float32(0))).sum() == 3
 
 
-def test_search_and_serve_run_without_torch(place: Path) -> None:
-    code = (
-        "import sys; from stages.core import console; from stages.tools import search, serve, _server\n"
-        f"assert console.run(search.app, ['mine', {QUERY!r}, '--html', 'x.html']) == 0\n"
-        "heavy = {m.split('.')[0] for m in sys.modules} & {'torch', 'timm', 'torchvision', 'matplotlib', 'dvc', 'onnx'}\n"
-        "assert not heavy, heavy"
-    )  # fmt: skip
-    run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}", cwd=place)
+def test_all_of_searching_runs_without_torch(place: Path) -> None:
+    held = evaluation(place / "sets", tiny_onnx.pictures(place / "held", 8, 2, seed=5), "held")
+    heavy = ("torch", "timm", "torchvision", "matplotlib", "dvc", "onnx")
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+sys.modules.update(dict.fromkeys({heavy!r}))  # an import of any of them fails
+from pathlib import Path
+from stages.core import console
+from stages.tools import _server, calibrate, index, search, serve
+for tool, *arguments in (
+    (index, "held", "new", "--model", "exported"), (index, "my pictures", "new", "--add"),
+    (index, "new", "--remove", "größe 0/*"), (calibrate, "new", "--pictures", {str(held)!r}, "--rate", "0.1"),
+    (search, "new", {QUERY!r}, "--html", "x.html"),
+):
+    assert console.run(tool.app, arguments) == 0, arguments
+service = _server.Service(Path("new"), None, _server.Limits(10**6, 10**6, 1.0))
+answer = service.search(service.now, "a", Path({QUERY!r}).read_bytes(), 1)
+assert answer["results"][0]["path"] == {QUERY.removeprefix("my pictures/")!r}, answer
+"""
+    run(sys.executable, "-c", code, cwd=place)

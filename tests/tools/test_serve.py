@@ -16,7 +16,7 @@ import tiny_onnx
 from project import ROOT
 
 from stages.core import console
-from stages.tools import index, search
+from stages.tools import index, search, serve
 
 LIMITS = ("--timeout", "1", "--max-bytes", "300000", "--max-pixels", "1000000")
 
@@ -163,3 +163,10 @@ def test_the_page_of_search_loads_offline(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "found page.html"
     assert console.run(search.app, [str(place / "mine"), query, "--html", str(out)]) == 0
     assert chromium.check_page(out, tmp_path) == 11
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_ours(place: Path, capsys, host: str) -> None:  # type: ignore[no-untyped-def]
+    assert console.run(serve.app, [str(place / "mine"), "--host", host, "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    assert f"--host {host}" in said and "--port" not in said
