@@ -13,7 +13,7 @@ Array = np.ndarray
 
 def maxmin(sims_TNN: Array, rng: np.random.Generator) -> Array:
     """Positives from the most confident teacher, negatives from the least."""
-    return _diagonal_else(sims_TNN.max(0), sims_TNN.min(0))
+    return _filled(sims_TNN.min(0), sims_TNN)
 
 
 def mean(sims_TNN: Array, rng: np.random.Generator) -> Array:
@@ -23,12 +23,12 @@ def mean(sims_TNN: Array, rng: np.random.Generator) -> Array:
 
 def maxmean(sims_TNN: Array, rng: np.random.Generator) -> Array:
     """Positives from the most confident teacher, negatives from the mean."""
-    return _diagonal_else(sims_TNN.max(0), sims_TNN.mean(0))
+    return _filled(sims_TNN.mean(0), sims_TNN)
 
 
 def maxrand(sims_TNN: Array, rng: np.random.Generator) -> Array:
     """Positives from the most confident teacher, each negative from a random one."""
-    return _diagonal_else(sims_TNN.max(0), rand(sims_TNN, rng))
+    return _filled(rand(sims_TNN, rng), sims_TNN)
 
 
 def rand(sims_TNN: Array, rng: np.random.Generator) -> Array:
@@ -39,7 +39,7 @@ def rand(sims_TNN: Array, rng: np.random.Generator) -> Array:
 
 def maxfix(sims_TNN: Array, rng: np.random.Generator) -> Array:
     """Positives from the most confident teacher, negatives from the last one named."""
-    return _diagonal_else(sims_TNN.max(0), sims_TNN[-1])
+    return _filled(sims_TNN[-1].copy(), sims_TNN)
 
 
 STRATEGIES: dict[str, Callable[[Array, np.random.Generator], Array]] = {
@@ -47,5 +47,7 @@ STRATEGIES: dict[str, Callable[[Array, np.random.Generator], Array]] = {
 }
 
 
-def _diagonal_else(positives_NN: Array, negatives_NN: Array) -> Array:
-    return np.where(np.eye(len(positives_NN), dtype=bool), positives_NN, negatives_NN)
+def _filled(negatives_NN: Array, sims_TNN: Array) -> Array:
+    """`negatives_NN`, its diagonal set to the largest of the teachers' there."""
+    np.fill_diagonal(negatives_NN, sims_TNN.diagonal(axis1=1, axis2=2).max(0))
+    return negatives_NN

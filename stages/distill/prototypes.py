@@ -17,8 +17,12 @@ def concatenate(teachers: Sequence[Array]) -> Array:
 
     Its inner products are the mean of the teachers' similarities.
     """
-    scale = np.float32(len(teachers) ** -0.5)
-    return np.concatenate([np.asarray(t, dtype=np.float32) for t in teachers], axis=1) * scale
+    ends = np.cumsum([t.shape[1] for t in teachers])
+    out = np.empty((len(teachers[0]), ends[-1]), dtype=np.float32)
+    for columns, t in zip(np.split(out, ends[:-1], axis=1), teachers, strict=True):
+        columns[...] = t  # float16 to float32 and into place at once
+    out *= np.float32(len(teachers) ** -0.5)
+    return out
 
 
 def fit_projection(blocks: Iterable[Array], dim: int) -> Whitening:
@@ -44,8 +48,10 @@ class Means:
         """Add (b, dim) `rows` to the sums of their `label` (b,), ascending labels fastest."""
         if not len(label):
             return
-        order = np.argsort(label, kind="stable")
-        label, rows = label[order], np.asarray(rows, dtype=np.float32)[order]
+        rows = np.asarray(rows, dtype=np.float32)
+        if (np.diff(label) < 0).any():
+            order = np.argsort(label, kind="stable")
+            label, rows = label[order], rows[order]
         first = np.flatnonzero(np.r_[True, np.diff(label) != 0])
         self._sum[label[first]] += np.add.reduceat(rows, first, axis=0)
 
