@@ -21,7 +21,7 @@ from .core.errors import UserError
 from .core.plugins import nearest
 from .core.records import picture_digest, shown
 from .datasets import Evaluation, Training, load
-from .distill import pairs, views
+from .distill import views
 
 app = console.app()
 
@@ -261,7 +261,8 @@ def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
 def cautions(p: Params, t: Training, v: Training, fuse: Any) -> list[str]:
     """Lines on what a later stage will refuse or go without."""
     lines = []
-    groups = len(np.unique(pairs.units(t.group)))
+    lonely = t.group < 0
+    groups = len(np.unique(t.group[~lonely])) + int(lonely.sum())
     batch = fuse.get("batch") if isinstance(fuse, dict) else None
     if isinstance(batch, int) and groups < batch:
         lines.append(

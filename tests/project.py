@@ -83,7 +83,8 @@ def checkout(folder: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
+    for lock in ("dvc.lock", "video/dvc.lock"):  # of a run that its owner committed
+        (folder / lock).unlink(missing_ok=True)
     write_params(folder / "params.yaml")
     run("git", "init", "-q", "-b", "main", cwd=folder)
     run("git", "add", "-A", cwd=folder)
