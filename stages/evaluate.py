@@ -9,9 +9,7 @@ student, the untrained student, every teacher raw and whitened, the whitened ens
 on the earlier database (`compatible`). The database is read in blocks where it lies.
 """
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -92,7 +90,7 @@ def main(
         draw_set(results / "plots" / problem.name, problem, models, fitted, table[problem.name], p)
     (results / "plots").mkdir(parents=True, exist_ok=True)  # an output, also without any set
     store.write_text(results / "metrics.json", store.to_json(table))
-    store.write_text(results / "queries.csv", as_csv(per_query))
+    store.write_text(results / "queries.csv", store.to_csv(per_query))
     store.write_text(results / "models.json", store.to_json(about))
     store.write_text(results / "protocol.json", store.to_json(protocol.as_map(rules)))
     console.result(metrics.as_text(table))
@@ -183,13 +181,6 @@ def query_rows(problem: Problem, found: dict[str, Any]) -> list[tuple[str, ...]]
         for query, ap in zip(problem.truth.queries, aps, strict=True)
         if ap == ap  # a query without positives has none
     ]
-
-
-def as_csv(rows: Iterable[tuple[str, ...]]) -> str:
-    """Rows as the lines of a table, quoted where a name needs it."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
 
 
 def draw_set(

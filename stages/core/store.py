@@ -7,8 +7,10 @@ virtual datasets and filters, a payload that is not what the digest says, and an
 Attributes are written in sorted order and hold neither times nor versions: same inputs, same bytes.
 """
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import math
 import mmap
@@ -69,6 +71,13 @@ def write_text(path: Path, text: str) -> None:
 def to_json(value: Any) -> str:
     """`value` as JSON people can read and diff, with a closing newline."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def to_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as the lines of a table, quoted where a name needs it."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def _check_room(path: Path, count: int) -> None:

@@ -70,6 +70,8 @@ class Trunk(nn.Module):
             except (AssertionError, AttributeError) as error:  # out of range; no such levels
                 raise UserError(f"{self.name}: no stage {self.stage} ({error})") from None
         y = self.net.forward_features(x)
+        if not isinstance(y, Tensor):
+            raise UserError(f"{self.name}: no single map of features; such networks are not taken")
         return y.permute(0, 3, 1, 2) if self.channels_last and y.ndim == 4 else y
 
     def _natural_pool(self) -> str:

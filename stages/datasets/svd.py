@@ -19,6 +19,7 @@ from ..core.errors import UserError
 from . import Evaluation, Training, _videos
 from ._pictures import named
 
+PUBLISHED = "svdbase.github.io, by agreement with its authors"
 SUFFIX = ".mp4"
 Labels = dict[str, dict[str, bool]]  # query -> candidate -> whether it is a near-duplicate
 
@@ -95,6 +96,23 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
         notes=notes + found.notes(_listed(settings, "evaluation")),
         frames=found.frames(kept),
     )  # fmt: skip
+
+
+def status(settings: Settings, name: str) -> str:
+    """What is in place, in a line; nothing is decoded. Raises UserError."""
+    tables = ("train_groundtruth", "test_groundtruth")
+    labelled = {i for t in tables for i in _members(read_labels(_list(settings, t)))}
+    free = [i for i in read_ids(_list(settings, "unlabeled-data-id")) if i not in labelled]
+    if settings.videos is None:
+        folder = _folder(settings.frames, "frames")
+        there = set(os.listdir(folder))
+    else:
+        folder = _folder(settings.videos, "videos")
+        there = set(below(folder))
+    if absent := sorted(labelled - there):
+        raise UserError(f"{folder}: {len(absent)} labelled videos are not there: {named(absent)}")
+    here = sum(i in there for i in free)
+    return f"{folder}: {len(labelled)} labelled videos, {here} of {len(free)} unlabelled ones"
 
 
 def read_ids(path: Path) -> list[str]:

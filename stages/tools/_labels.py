@@ -1,7 +1,5 @@
 """A training set's labels as a table of dataset `csv`, with corrections."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -55,12 +53,8 @@ class Table:
                 name = _free(self.names[int(rows[0])], taken) if len(rows) > 1 else ""
             taken.add(name)
             new |= {self.paths[int(r)]: name for r in rows}
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(self.columns)
-        for path, group, *rest in self.lines:
-            writer.writerow([path, new.get(path, group), *rest])
-        return buffer.getvalue(), len(new)
+        lines = [[path, new.get(path, group), *rest] for path, group, *rest in self.lines]
+        return store.to_csv([self.columns, *lines]), len(new)
 
 
 def _own_table(values: dict[str, Any], where: str) -> tuple[Path, Line, list[Line]]:

@@ -40,7 +40,7 @@ def answers(found: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
         results = [
             {
                 "path": str(found.path[row]), "file": str(found.file(row)),
-                "score": round(float(score), 6),
+                "score": round(min(float(score), 1.0), 6),  # float16 rows are a little long
                 "match": None if threshold is None else bool(score >= threshold),
                 "id": int(found.ids[row]),
             }

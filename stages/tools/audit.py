@@ -9,8 +9,6 @@ to its group; two groups that look like one), strongest first. Writes `audit.htm
 advice: near-twins deceive teachers too, so look before you train on it.
 """
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -212,15 +210,13 @@ def write_pairs(
     path: Path, found: Votes, rows: list[np.ndarray], names: list[str], table: "_labels.Table"
 ) -> None:
     """suspects.csv: verdict, both paths and groups, each teacher's similarity."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["verdict", "path", "group", "other_path", "other_group", *names])
+    lines = [["verdict", "path", "group", "other_path", "other_group", *names]]
     for verdict, suspects in (("different", found.different), ("same", found.same)):
         sims = [votes.of_pairs(t, suspects[:, 0], suspects[:, 1]) for t in rows]
         for (a, b), *values in zip(suspects.tolist(), *sims, strict=True):
             pair = [table.paths[a], table.names[a], table.paths[b], table.names[b]]
-            writer.writerow([verdict, *pair, *(f"{v:.4f}" for v in values)])
-    store.write_text(path, buffer.getvalue())
+            lines.append([verdict, *pair, *(f"{v:.4f}" for v in values)])
+    store.write_text(path, store.to_csv(lines))
 
 
 def _members(group: np.ndarray) -> dict[int, np.ndarray]:

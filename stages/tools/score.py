@@ -155,11 +155,11 @@ def database_rows(searched: store.Stored, values: object, where: str) -> np.ndar
 
 def write_csv(path: Path, truth: GroundTruth, aps: dict[str, list[float]]) -> None:
     """difficulty, query, AP in percent; queries without positives are left out."""
-    lines = ["difficulty,query,ap"]
+    rows = [("difficulty", "query", "ap")]
     for difficulty, values in aps.items():
         pairs = zip(truth.queries, values, strict=True)
-        lines += [f"{difficulty},{q.image_id},{v:.4f}" for q, v in pairs if v == v]
-    store.write_text(path, "\n".join(lines) + "\n")
+        rows += [(difficulty, q.image_id, f"{v:.4f}") for q, v in pairs if v == v]
+    store.write_text(path, store.to_csv(rows))
 
 
 def as_text(

@@ -193,3 +193,8 @@ def test_normalise_by_hand_in_either_order_of_channels() -> None:
     for c in range(3):
         wanted = (x[:, c] - mean[c]) / std[c]
         assert torch.allclose(y[:, c], wanted) and torch.allclose(turned[:, 2 - c], wanted)
+
+
+def test_a_network_of_two_branches_is_refused_in_a_line() -> None:
+    with pytest.raises(UserError, match="crossvit_tiny_240: no single map of features"):
+        Trunk("crossvit_tiny_240")

@@ -164,3 +164,16 @@ def test_two_files_of_one_id_are_refused(tmp_path: Path, other: str) -> None:
         svd.below(tmp_path)
     (tmp_path / other).unlink()
     assert svd.below(tmp_path) == {n: tmp_path / f"{n}.mp4" for n in ("a", "b")}
+
+
+def test_doctor_is_told_what_is_in_place(world: World, tmp_path: Path) -> None:
+    assert svd.status(world.settings(), "").endswith("14 labelled videos, 3 of 3 unlabelled ones")
+    (world.folder / "frames" / "u2").rename(world.folder / "away")
+    assert "2 of 3 unlabelled" in svd.status(world.settings(), "")
+    (world.folder / "frames" / "p1").rename(world.folder / "gone")
+    with pytest.raises(UserError, match="1 labelled videos are not there: p1"):
+        svd.status(world.settings(), "")
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "q1.mp4").touch()
+    with pytest.raises(UserError, match="films: 13 labelled videos are not there"):
+        svd.status(world.settings(videos=str(tmp_path / "films")), "")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stages import evaluate
+from stages.core import store
 from stages.core.errors import UserError
 from stages.tools import _runs
 
@@ -24,7 +24,7 @@ def a_run(**changed: str) -> _runs.Run:
 
 def test_what_evaluate_wrote_is_read_back_whatever_a_picture_is_called() -> None:
     rows = [("s", "a, whitened", "easy", name, f"{n:.4f}") for n, name in enumerate(ODD)]
-    found = a_run(queries=evaluate.as_csv([HEAD, *rows]))
+    found = a_run(queries=store.to_csv([HEAD, *rows]))
     assert found.queries == {("s", "a, whitened", "easy"): {n: i for i, n in enumerate(ODD)}}
     assert found.history == [{"step": 1, "loss": 0.5}, {"step": 2}]
 
