@@ -103,13 +103,8 @@ def status(settings: Settings, name: str) -> str:
     tables = ("train_groundtruth", "test_groundtruth")
     labelled = {i for t in tables for i in _members(read_labels(_list(settings, t)))}
     free = [i for i in read_ids(_list(settings, "unlabeled-data-id")) if i not in labelled]
-    if settings.videos is None:
-        folder = _folder(settings.frames, "frames")
-        there = set(os.listdir(folder))
-    else:
-        folder = _folder(settings.videos, "videos")
-        there = set(below(folder))
-    if absent := sorted(labelled - there):
+    folder, there = _present(settings)
+    if absent := sorted(labelled - there.keys()):
         raise UserError(f"{folder}: {len(absent)} labelled videos are not there: {named(absent)}")
     here = sum(i in there for i in free)
     return f"{folder}: {len(labelled)} labelled videos, {here} of {len(free)} unlabelled ones"
@@ -159,20 +154,25 @@ def groups(labels: Labels, ids: list[str]) -> np.ndarray:
 
 def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str) -> _videos.Found:
     """Frames of the videos; those `needed` must be there, those `wanted` may be missing."""
+    folder, there = _present(settings)
+    _refuse_missing([i for i in needed if i not in there], folder, part)
+    ids = [*needed, *(i for i in wanted if i in there)]
     if settings.videos is None:
-        folder = _folder(settings.frames, "frames")
-        there = set(os.listdir(folder))
-        _refuse_missing([i for i in needed if i not in there], folder, part)
-        ids = [*needed, *(i for i in wanted if i in there)]
         return _videos.counted(folder, ids, settings.max_frames)
-    folder = _folder(settings.videos, "videos")
-    paths = below(folder)
-    _refuse_missing([i for i in needed if i not in paths], folder, part)
     by = _videos.Decoding(
         Path(settings.frames).expanduser(), settings.fps, settings.max_frames, settings.frame_px
     )
     by.check("datasets.svd.frames")
-    return _videos.decode({i: paths[i] for i in [*needed, *wanted] if i in paths}, by, part)
+    return _videos.decode({i: there[i] for i in ids}, by, part)
+
+
+def _present(settings: Settings) -> tuple[Path, dict[str, Path]]:
+    """(where videos are looked for, those there by id): files to decode, else folders of frames."""
+    if settings.videos is None:
+        folder = _folder(settings.frames, "frames")
+        return folder, {name: folder / name for name in os.listdir(folder)}
+    folder = _folder(settings.videos, "videos")
+    return folder, below(folder)
 
 
 def below(folder: Path) -> dict[str, Path]:
