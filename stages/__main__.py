@@ -11,19 +11,23 @@ from .core.plugins import nearest
 
 HERE = Path(__file__).parent
 STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
-TOOLS = (
-    "results", "report", "export", "index", "search", "serve", "calibrate", "score", "verify",
-    "compare", "audit", "plan", "doctor", "bench", "convert", "preset",
-)  # fmt: skip
+TOOLS = {  # command -> its slice of tools
+    "results": "report", "report": "report", "compare": "report",
+    "export": "export", "index": "search", "search": "search", "serve": "search",
+    "calibrate": "search", "score": "check", "verify": "check", "audit": "audit",
+    "plan": "cost", "bench": "cost", "doctor": "setup", "convert": "setup", "preset": "setup",
+}  # fmt: skip
+MODULES = {s: s for s in STAGES} | {t: f"tools.{part}.{t}" for t, part in TOOLS.items()}
 
 
 def usage() -> str:
     """Every command with the first line of its file's docstring."""
     lines = ["usage: whiten-mtd COMMAND [ARGUMENTS]   (COMMAND --help says more)", ""]
-    for title, folder, commands in (("pipeline", HERE, STAGES), ("tools", HERE / "tools", TOOLS)):
+    for title, commands in (("pipeline", STAGES), ("tools", TOOLS)):
         lines.append(f"{title}:")
         for command in commands:
-            doc = ast.get_docstring(ast.parse((folder / f"{command}.py").read_text("utf-8"))) or ""
+            file = HERE / f"{MODULES[command].replace('.', '/')}.py"
+            doc = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
             lines.append(f"  {command:10} {doc.splitlines()[0]}")
     return "\n".join(lines)
 
@@ -35,16 +39,13 @@ def main() -> None:
         console.result(usage())
     elif name in ("--version", "-V"):
         console.result(f"whiten-mtd {__version__}")
-    elif name in STAGES or name in TOOLS:
-        package = __package__ if name in STAGES else f"{__package__}.tools"
-        command = import_module(f"{package}.{name}").app
+    elif name in MODULES:
+        command = import_module(f"{__package__}.{MODULES[name]}").app
         sys.argv = [f"whiten-mtd {name}", *rest]
         console.main(command)
     else:
-        choices = ", ".join((*STAGES, *TOOLS))
-        console.say(
-            f"error: no command {name!r}{nearest(name, (*STAGES, *TOOLS))}: choose from {choices}"
-        )
+        choices = ", ".join(MODULES)
+        console.say(f"error: no command {name!r}{nearest(name, MODULES)}: choose from {choices}")
         sys.exit(2)
 
 

@@ -9,9 +9,7 @@ student's folder. Several scales are summed; pictures are batched by shape. A se
 is a set like any other here: described once for each model.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +18,12 @@ import numpy as np
 import typer
 from pydantic import Field
 
-from .core import console, params, runtime, store
+from .core import console, files, params, runtime, store
 from .core.errors import UserError
-from .core.images import SUFFIXES, listed
-from .core.protocol import crop_of
-from .core.records import EvaluationSet
-from .retrieval.scales import How, Scales, Side, check_names, how_of
+from .images.own import decoded, own_pictures, own_videos, sizes
+from .images.scales import How, Scales, Side, check_names, how_of
+from .images.sets import EvaluationSet
+from .retrieval.scoring_rules import crop_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -165,7 +163,7 @@ def describe_fused(
 ) -> Done:
     """(fused embeddings, what to say of them) of each set: the ensemble in the student's frame."""
     from .distill import prototypes, whitening
-    from .retrieval.rows import Mapped, Rows
+    from .retrieval.lazy_rows import Mapped, Rows
 
     params.teachers(values, where)
     frame = whitening.read(whitenings / "fused.h5")
@@ -181,7 +179,7 @@ def describe_fused(
     about |= {
         k: " and ".join(dict.fromkeys(str(t[k]) for t in told)) for k in ("image_px", "scales")
     }
-    about["weights"] = store.digest_of_file(whitenings / "fused.h5")
+    about["weights"] = files.digest_of_file(whitenings / "fused.h5")
     for rows in white:
         yield Mapped(lambda *r: whitening.apply(prototypes.concatenate(r), frame), *rows), about
 
@@ -190,7 +188,7 @@ def load_model(
     model: str, values: dict[str, Any], where: Path
 ) -> tuple["nn.Module", dict[str, Any]]:
     """The network MODEL names and what a descriptor file says of it."""
-    from .core import layers, weights
+    from .nets import layers, weights
 
     if Path(model, "config.json").is_file():
         from .distill import student
@@ -239,16 +237,17 @@ def _chunks(
     found: EvaluationSet, batch: int, px: int | None, label: str
 ) -> Iterator[list[list[int]]]:
     """Batches of pictures of one shape, PART_IMAGES or so at a time; a million looked at ahead."""
-    from .core import images
+    from .images import reading, rendering
 
     step = PART_IMAGES // batch + 1
     for first in range(0, found.count, LOOK_AHEAD):
         pictures = range(first, min(first + LOOK_AHEAD, found.count))
         looked = console.progress(pictures, total=len(pictures), label=f"{label}: shapes")
         shapes = [
-            images.plain_shape(*images.shape(found.file(i)), found.rectangle(i), px) for i in looked
+            rendering.plain_shape(*reading.shape(found.file(i)), found.rectangle(i), px)
+            for i in looked
         ]
-        batches = [[first + i for i in b] for b in images.batches_by_shape(shapes, batch)]
+        batches = [[first + i for i in b] for b in rendering.batches_by_shape(shapes, batch)]
         yield from (batches[i : i + step] for i in range(0, len(batches), step))
 
 
@@ -262,13 +261,15 @@ def _describe_batches(
 ) -> np.ndarray:
     import torch
 
-    from .core import images
-    from .core.layers import as_input
-    from .core.loading import ahead
-    from .retrieval.multiscale import describe
+    from .images import reading, rendering
+    from .nets.embed import describe
+    from .nets.layers import as_input
+    from .nets.prefetch import ahead
 
     def load(batch: list[int]) -> np.ndarray:
-        read = (images.plain(images.read(found.file(i)), found.rectangle(i), how.px) for i in batch)
+        read = (
+            rendering.plain(reading.read(found.file(i)), found.rectangle(i), how.px) for i in batch
+        )
         return np.stack(list(read))
 
     device, out = runtime.device(), []
@@ -278,54 +279,6 @@ def _describe_batches(
             x = as_input(pixels, device)
             out.append(describe(net, x, how.scales).half().cpu().numpy())
     return np.concatenate(out)
-
-
-def own_videos(images: Path) -> tuple[Path, list[str]]:
-    """(root, paths) of the videos that IMAGES means: one, a folder of them, a list; or no paths."""
-    from .core import videos
-
-    root, paths = videos.listed(images)
-    shown = images.rglob("[!.]*") if paths and images.is_dir() else ()
-    if any(f.suffix.lower() in SUFFIXES for f in shown):
-        raise UserError(f"{images}: holds pictures and videos; describe them one after the other")
-    return root, paths
-
-
-def decoded(root: Path, paths: list[str], folder: Path) -> EvaluationSet:
-    """Videos with their frames in `folder`; those that are broken are told and left out."""
-    from .core import videos
-
-    counts = videos.extract_all(root, paths, folder)
-    for reason in (c for c in counts if isinstance(c, str)):
-        console.say(f"left out: {reason}")
-    good = [row for row, count in enumerate(counts) if isinstance(count, int)]
-    if not good:
-        raise UserError(f"{root}: none of {len(paths)} videos can be decoded")
-    start = np.concatenate([[0], np.cumsum([counts[row] for row in good])]).astype(np.int64)
-    names = [paths[row] for row in good]
-    found = _own(folder, np.array(names), sizes(root, names), start)
-    return replace(found, path=np.array([f"{row:06d}" for row in good]))
-
-
-def own_pictures(images: Path) -> EvaluationSet:
-    """Pictures of a folder, of a list file (a path a line), or one picture."""
-    root, found = listed(images)
-    names = np.array(found)
-    return _own(root, names, sizes(root, found))
-
-
-def _own(
-    root: Path, names: np.ndarray, lengths: list[Any], start: np.ndarray | None = None
-) -> EvaluationSet:
-    digest = hashlib.blake2b(repr(lengths).encode(), digest_size=16).hexdigest()
-    box = np.full((len(names), 4), np.nan, dtype=np.float32)
-    role = np.array(["database"] * len(names))
-    return EvaluationSet(root, names, names, role, box, digest, start=start)
-
-
-def sizes(root: Path, paths: list[str]) -> list[tuple[str, int]]:
-    """Each path with its length in bytes, -1 where there is no file."""
-    return [(f, (root / f).stat().st_size if (root / f).is_file() else -1) for f in paths]
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from .core import console, params, protocol, runtime, store
+from .core import console, files, params, runtime, store
 from .distill import prototypes, whitening
 from .distill.whitening import Whitening
-from .retrieval import metrics
-from .retrieval.problem import Described, Problem, mapped
+from .retrieval import metrics, score_table, scoring_rules
+from .retrieval.benchmark import Described, Problem, mapped
 
 app = console.app()
 PLOTTED_ROWS = 4096  # of the database, in the plots of similarities
@@ -75,7 +75,7 @@ def main(
     open_file = cache(partial(store.Stored, kind="descriptors"))  # each is checked once
     table: dict[str, Any] = {}
     about: dict[str, Any] = {}
-    rules: dict[str, dict[str, protocol.Protocol]] = {}
+    rules: dict[str, dict[str, scoring_rules.Protocol]] = {}
     per_query: list[tuple[str, ...]] = [("set", "model", "difficulty", "query", "ap")]
     for problem in problems(evaluation, values["evaluation"], p.similarity):
         models = {m: problem.described(described / m, open_file) for m in names}
@@ -89,13 +89,13 @@ def main(
         per_query += query_rows(problem, found)
         draw_set(results / "plots" / problem.name, problem, models, fitted, table[problem.name], p)
     (results / "plots").mkdir(parents=True, exist_ok=True)  # an output, also without any set
-    store.write_text(results / "metrics.json", store.to_json(table))
-    store.write_text(results / "queries.csv", store.to_csv(per_query))
-    store.write_text(results / "models.json", store.to_json(about))
-    store.write_text(results / "protocol.json", store.to_json(protocol.as_map(rules)))
-    console.result(metrics.as_text(table))
+    files.write_text(results / "metrics.json", files.to_json(table))
+    files.write_text(results / "queries.csv", files.to_csv(per_query))
+    files.write_text(results / "models.json", files.to_json(about))
+    files.write_text(results / "protocol.json", files.to_json(scoring_rules.as_map(rules)))
+    console.result(score_table.as_text(table))
     for name, of_models in rules.items():
-        console.result("\n".join(protocol.lines(name, of_models)))
+        console.result("\n".join(scoring_rules.lines(name, of_models)))
 
 
 def problems(folder: Path, sets: dict[str, Any], similarity: str) -> Iterator[Problem]:
@@ -111,10 +111,10 @@ def problems(folder: Path, sets: dict[str, Any], similarity: str) -> Iterator[Pr
 
 def rank_set(
     problem: Problem, models: dict[str, Described], fitted: dict[str, Fitted], ensemble: list[str]
-) -> tuple[dict[str, Any], dict[str, protocol.Protocol]]:
+) -> tuple[dict[str, Any], dict[str, scoring_rules.Protocol]]:
     """(ranks by model, the rules of each score by its label) of one set."""
     found: dict[str, Any] = {}
-    rules: dict[str, protocol.Protocol] = {}
+    rules: dict[str, scoring_rules.Protocol] = {}
     white = {t: whitened(models[t], f) for t, f in fitted.items() if t in models}
     for name, m in models.items():
         found[name] = problem.ranks(m.query, m.database)
@@ -127,7 +127,7 @@ def rank_set(
     query, database = together([white[t] for t in ensemble])
     found["fused"] = problem.ranks(query, database)
     each = [rules[f"{t} whitened"] for t in ensemble]
-    whitenings = protocol.merged(r.whitening for r in each)
+    whitenings = scoring_rules.merged(r.whitening for r in each)
     rules["fused"] = problem.protocol(models[ensemble[0]], **shared(each), whitening=whitenings)
     student, frame = models["student"], fitted["fused"]
     if student.attributes.get("aligned"):
@@ -141,10 +141,10 @@ def rank_set(
     return found, rules
 
 
-def shared(rules: list[protocol.Protocol]) -> dict[str, str]:
+def shared(rules: list[scoring_rules.Protocol]) -> dict[str, str]:
     """How the descriptors of one score were made, where several models made them."""
     fields = ("image_px", "scales", "dtype")
-    return {k: protocol.merged(getattr(r, k) for r in rules) for k in fields}
+    return {k: scoring_rules.merged(getattr(r, k) for r in rules) for k in fields}
 
 
 def whitened(model: Described, by: Fitted) -> Pair:
@@ -176,7 +176,7 @@ def query_rows(problem: Problem, found: dict[str, Any]) -> list[tuple[str, ...]]
     """Rows of set, model, difficulty, query, AP in percent."""
     return [
         (problem.name, model, difficulty, query.image_id, f"{ap:.4f}")
-        for model, ranks in metrics.flat(found).items()
+        for model, ranks in score_table.flat(found).items()
         for difficulty, aps in metrics.per_query(ranks, problem.truth.protocol).items()
         for query, ap in zip(problem.truth.queries, aps, strict=True)
         if ap == ap  # a query without positives has none

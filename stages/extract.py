@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from .core import console, params, runtime, store
-from .core.records import TrainSet
+from .core import console, files, params, runtime, store
+from .images.sets import TrainSet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,13 +52,13 @@ def by_network(
 ) -> None:
     """Run the network on every view; rows go to the file part by part."""
     from . import teachers
-    from .core import layers, weights
+    from .nets import layers, weights
 
     views.check_pictures()
     net = layers.ready(teachers.load(settings["kind"], settings, where), runtime.device())
     source = {
         "teacher": teacher, "weights": weights.digest_of_state(net), "train": views.digest,
-        "settings": store.digest_of(settings), "extract": store.digest_of(p.model_dump()),
+        "settings": files.digest_of(settings), "extract": files.digest_of(p.model_dump()),
     }  # fmt: skip
     px = settings["image_px"]
     with runtime.parts("extract", **source) as parts:
@@ -81,7 +81,7 @@ def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, 
     )
     about = {
         "teacher": teacher, "weights": ready.digest, "train": views.digest,
-        "settings": store.digest_of(settings), "dim": ready.dim,
+        "settings": files.digest_of(settings), "dim": ready.dim,
         "image_px": settings.get("image_px", 0),
     }  # fmt: skip
     with store.create(out, "features", **about) as writer:
@@ -125,10 +125,10 @@ def describe_views(
     """(m, dim) float16 unit descriptors of all stored views of a range of pictures."""
     import torch
 
-    from .core.layers import as_input
-    from .core.loading import ahead
-    from .core.replay import Replay
-    from .retrieval.multiscale import describe
+    from .images.replay import Replay
+    from .nets.embed import describe
+    from .nets.layers import as_input
+    from .nets.prefetch import ahead
 
     first, last = pictures
     spans = views.spans()[first : last + 1]

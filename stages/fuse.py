@@ -20,10 +20,11 @@ from pydantic import Field
 from .core import console, params, store
 from .core.errors import UserError
 from .core.plugins import nearest
-from .core.records import TrainSet, read_whitened
-from .distill import pairs, prototypes, whitening
+from .distill import batches, prototypes, whitening
 from .distill.fusion import STRATEGIES
+from .distill.targets import read_whitened
 from .distill.whitening import Whitening, l2n
+from .images.sets import TrainSet
 
 app = console.app()
 BLOCK_ROWS = 16384
@@ -54,7 +55,7 @@ class Ensemble:
     def read(cls, names: list[str], folder: Path, views: TrainSet) -> "Ensemble":
         """Open `folder/<name>.h5` for each name; refuses rows of other views."""
         files = [read_whitened(folder / f"{name}.h5", views) for name in names]
-        digest = store.digest_of([f.digest for f in files])
+        digest = files.digest_of([f.digest for f in files])
         return cls(tuple(names), tuple(f["descriptor"] for f in files), digest)
 
     def concatenated(self, rows: Any) -> np.ndarray:
@@ -102,7 +103,7 @@ def main(
 def write_targets(folder: Path, views: TrainSet, ensemble: Ensemble, p: Params) -> None:
     """One shard an epoch, and one to measure the loss on where `held_out_epochs` plans it."""
     names = [f"epoch-{e:04d}" for e in range(p.epochs)] + ["held-out"] * p.held_out_epochs
-    plan = pairs.plan(views.group, views.spans(), batch=p.batch, epochs=len(names), seed=p.seed)
+    plan = batches.plan(views.group, views.spans(), batch=p.batch, epochs=len(names), seed=p.seed)
     about: dict[str, Any] = {
         "train": views.digest, "whitened": ensemble.digest, "strategy": p.strategy,
         "teachers": json.dumps(ensemble.names), "epochs": p.epochs, "held_out": p.held_out_epochs,
@@ -132,7 +133,7 @@ def write_prototypes(
 ) -> None:
     """The frame of the ensemble, and each view's prototype in it."""
     projection = prototypes.fit_projection(_sampled(ensemble, len(views.view_image), p), p.dim)
-    label = pairs.units(views.group)[views.view_image].astype(np.int32)
+    label = batches.units(views.group)[views.view_image].astype(np.int32)
     count = int(label.max()) + 1
     if p.prototypes == "random":  # a control: what the labels alone would teach
         prototype = l2n(np.random.default_rng(p.seed).standard_normal((count, p.dim)))
@@ -177,7 +178,7 @@ def _sampled(ensemble: Ensemble, count: int, p: Params) -> Iterable[np.ndarray]:
 
 
 def _check_sizes(p: Params, views: TrainSet, ensemble: Ensemble, where: Path) -> None:
-    groups = int(pairs.units(views.group).max()) + 1
+    groups = int(batches.units(views.group).max()) + 1
     if p.batch > groups:
         raise UserError(
             f"{where}: fuse.batch is {p.batch} but there are only {groups} training groups, and "

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from .core import console, params, store
+from .core import console, files, params, store
 from .core.errors import UserError
 from .core.plugins import nearest
-from .core.records import picture_digest, shown
 from .datasets import Evaluation, Training, load
-from .distill import views
+from .images import views
+from .images.sets import picture_digest, shown
 
 app = console.app()
 
@@ -128,7 +128,7 @@ def write_evaluation(folder: Path, name: str, found: Evaluation) -> None:
             "format": store.file_format("ground-truth"), "protocol": found.protocol,
             "queries": found.queries,
         }  # fmt: skip
-        store.write_text(folder / f"{name}.json", store.to_json(answers))
+        files.write_text(folder / f"{name}.json", files.to_json(answers))
 
 
 def _evaluation_sets(values: dict[str, Any], where: Path) -> "dict[str, EvaluationEntry]":

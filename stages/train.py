@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from .core import console, params, runtime, store
+from .core import console, files, params, runtime
 from .core.errors import UserError
-from .core.records import Prototypes, Targets, TrainSet
 from .distill import history
+from .distill.targets import Prototypes, Targets
+from .images.sets import TrainSet
 
 if TYPE_CHECKING:
     from .distill.objective import Objective
@@ -89,10 +90,10 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Train the student on stored targets."""
-    from .core import weights
-    from .distill import start
+    from .distill import ridge_start
     from .distill import student as students
     from .distill.training import Loop
+    from .nets import weights
     from .retrieval import validation
 
     p = params.section(params_file, "train", Params)
@@ -108,16 +109,16 @@ def main(
     students.forget_earlier(out_student)
     earlier = None
     if p.compatible_with is not None:
-        prototypes = start.earlier_prototypes(
+        prototypes = ridge_start.earlier_prototypes(
             Path(p.compatible_with), student.dim, views, prototypes
         )
-        earlier = store.digest_of_file(Path(p.compatible_with) / "model.safetensors")
+        earlier = files.digest_of_file(Path(p.compatible_with) / "model.safetensors")
         students.keep_earlier(Path(p.compatible_with), out_student)
     students.save(
         students.bare(student), out_untrained, card(name, "before any training"), loss="none"
     )
     if p.head == "ridge":
-        start.ridge(student, views, prototypes, p.view_px, p.seed)
+        ridge_start.ridge(student, views, prototypes, p.view_px, p.seed)
     source = {
         "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
         "params": p.model_dump(), "start": weights.digest_of_state(student), "earlier": earlier,
@@ -126,13 +127,13 @@ def main(
     with runtime.parts("train", **source, probe=probe is not None) as parts:
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)
-        finish(loop, out_student, name, p, store.digest_of(source), views.groups)
+        finish(loop, out_student, name, p, files.digest_of(source), views.groups)
 
 
 def first_student(name: str, p: Params, dim: int) -> "Student":
     """The student before its first step; says plainly where it starts from random weights."""
-    from .core import layers
     from .distill import student
+    from .nets import layers
 
     made = student.create(
         name,
@@ -186,7 +187,7 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
         compatible=p.compatible_with is not None, view_px=p.view_px,
     )  # fmt: skip
     if last is not None:
-        with store.atomic(folder / "last.safetensors") as temporary:
+        with files.atomic(folder / "last.safetensors") as temporary:
             save_file(last, temporary, metadata={"format": "pt"})
     history.write(folder / "history.csv", loop.history)
     history.draw(folder / "training.png", loop.history, step)

@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from .core import console, params, store
+from .core import console, files, params, store
 from .core.errors import UserError
-from .core.records import TrainSet
-from .distill import learned, whitening
+from .distill import learned_whitening, whitening
 from .distill.whitening import Whitening
+from .images.sets import TrainSet
 
 app = console.app()
 BLOCK_ROWS = 8192
@@ -79,7 +79,7 @@ def main(
     )  # fmt: skip
     with store.create(
         out_whitened, "whitened", teacher=teacher, features=stored.digest, train=views.digest,
-        parameters=store.digest_of(p.model_dump()),
+        parameters=files.digest_of(p.model_dump()),
     ) as writer:  # fmt: skip
         writer.dataset("descriptor", (len(descriptor), dim), np.float16)
         for rows in console.progress(blocks(descriptor), label=f"{teacher}: whitening"):
@@ -128,7 +128,7 @@ def fit_learned(
             "whiten.method: learned needs groups (pictures that show the same); this training set "
             "has none; use pca"
         )
-    return learned.fit(
+    return learned_whitening.fit(
         descriptor, group, views.view_image, total, dim=dim, pairs=p.pairs, shrinkage=p.shrinkage,
         floor=p.floor, seed=p.seed,
     )  # fmt: skip

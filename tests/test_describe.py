@@ -10,7 +10,7 @@ from clips import broken, write
 from project import stage
 
 from stages.core import console
-from stages.tools import score
+from stages.tools.check import score
 
 
 def described(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:

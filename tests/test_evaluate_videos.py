@@ -11,10 +11,10 @@ from ruamel.yaml import YAML
 
 from stages import evaluate, prepare
 from stages.core import console, store
-from stages.core.records import EvaluationSet
 from stages.datasets import Evaluation
 from stages.distill import whitening
-from stages.tools import score
+from stages.images.sets import EvaluationSet
+from stages.tools.check import score
 
 ROOT = Path(__file__).parents[1]
 DIM = 12

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import fuse
-from stages.core import console, store
+from stages.core import console, files, store
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = {"a": 6, "b": 4, "c": 5}
@@ -80,7 +80,7 @@ class World:
     def outputs(self) -> dict[str, str]:
         """Digests of everything that was written, hidden files too."""
         files = [*self.folder.glob("targets/**/*"), *self.folder.glob("*fused*")]
-        return {str(p): store.digest_of_file(p) for p in files if p.is_file()}
+        return {str(p): files.digest_of_file(p) for p in files if p.is_file()}
 
 
 @pytest.fixture
@@ -295,8 +295,8 @@ def test_the_folder_of_the_inputs_is_not_taken_for_the_output(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The stage clears its own output; given its input folder, it must not clear that."""
-    before = {p: store.digest_of_file(p) for p in world.folder.rglob("*.h5")}
+    before = {p: files.digest_of_file(p) for p in world.folder.rglob("*.h5")}
     f = world.folder
     arguments = [f / "train.h5", f / "whitened", f / "whitened", f / "fused.h5", "--params"]
     console.run(fuse.app, [*map(str, arguments), str(world.params())])
-    assert all(p.is_file() and store.digest_of_file(p) == d for p, d in before.items())
+    assert all(p.is_file() and files.digest_of_file(p) == d for p, d in before.items())

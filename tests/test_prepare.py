@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 
 from stages import prepare
 from stages.core import console, store
-from stages.core.records import EvaluationSet, GroundTruth, TrainSet
-from stages.distill import pairs
+from stages.distill import batches
+from stages.images.sets import EvaluationSet, TrainSet
+from stages.retrieval.ground_truth import GroundTruth
 
 ROOT = Path(__file__).parents[1]
 PREPARE = {
@@ -57,7 +58,7 @@ class World:
 
     def outputs(self) -> dict[str, str]:
         files = [p for p in self.out.rglob("*") if p.is_file()]
-        return {str(p): store.digest_of_file(p) for p in files}
+        return {str(p): files.digest_of_file(p) for p in files}
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_what_later_stages_will_miss_is_said(
     for batch, share in ((3, 0.3), (500, 0.3), (3, 0.001), (3, 0.0)):
         assert world.run(validation_share=share, batch=batch) == 0
         said.append(capsys.readouterr().err)
-    groups = len(np.unique(pairs.units(world.train().group)))
+    groups = len(np.unique(batches.units(world.train().group)))
     assert ["fuse.batch is 500" in text for text in said] == [False, True, False, False]
     assert ["no group was set aside" in text for text in said] == [False, False, True, False]
     assert world.run(validation_share=0.0, batch=groups) == 0
@@ -265,7 +266,7 @@ def test_a_pair_of_a_video_is_one_frame_by_both_recipes(tmp_path: Path) -> None:
     t = TrainSet.read(tmp_path / "out/train.h5")
     assert (t.group == -1).all() and np.diff(t.spans()).tolist() == [4] * 8
     frames, role = (t.view[:, t.columns.index(n)] for n in ("frame", "role"))
-    for anchor, positive in pairs.plan(t.group, t.spans(), batch=4, epochs=5, seed=0):
+    for anchor, positive in batches.plan(t.group, t.spans(), batch=4, epochs=5, seed=0):
         assert np.array_equal(t.view_image[anchor], t.view_image[positive])
         assert np.array_equal(frames[anchor], frames[positive])
         assert (role[anchor] == 0).all() and (role[positive] == 1).all()

@@ -12,8 +12,8 @@ import pytest
 import typer
 from project import ROOT, run
 
-from stages.__main__ import STAGES, TOOLS
-from stages.tools import doctor
+from stages.__main__ import MODULES
+from stages.tools import check_params
 
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.S)
@@ -32,9 +32,8 @@ def test_the_command_and_its_options_exist(command: str) -> None:
     name, *arguments = shlex.split(command)[1:]
     if name == "--help":
         return
-    package = "stages" if name in STAGES else "stages.tools"
-    assert name in (*STAGES, *TOOLS)
-    app = typer.main.get_command(import_module(f"{package}.{name}").app)
+    assert name in MODULES
+    app = typer.main.get_command(import_module(f"stages.{MODULES[name]}").app)
     if arguments or command not in INLINE:  # a mere name in a sentence needs no arguments
         app.make_context(name, arguments)
 
@@ -48,7 +47,7 @@ def test_overrides_are_keys_of_params(command: str, tmp_path: Path) -> None:
     for sweep in get_hydra_sweeps({"p.yaml": overrides}):
         shutil.copy(ROOT / "params.yaml", tmp_path / "p.yaml")
         apply_overrides(tmp_path / "p.yaml", sweep["p.yaml"])
-        wrong = [what for good, what in doctor.forms(tmp_path / "p.yaml") if good is False]
+        wrong = [what for good, what in check_params.forms(tmp_path / "p.yaml") if good is False]
         assert wrong == [], wrong
 
 

@@ -12,7 +12,7 @@ from project import ROOT
 from ruamel.yaml import YAML
 
 from stages.core import store
-from stages.core.records import TrainSet
+from stages.images.sets import TrainSet
 
 PICTURES, LANDMARKS, LARGEST = 1_580_470, 81_313, 10_247
 DIM, PEAK_GIB, MINUTES = 2048, 4.0, 30

@@ -116,13 +116,13 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
 
     sys.path.insert(0, str(world))
     from stages import teachers
-    from stages.core.layers import as_input
-    from stages.core.records import TrainSet
-    from stages.core.replay import Replay
     from stages.core.store import Stored
     from stages.distill import fusion, whitening
     from stages.distill.loss import relation
     from stages.distill.student import Student
+    from stages.images.replay import Replay
+    from stages.images.sets import TrainSet
+    from stages.nets.layers import as_input
 
     torch.set_num_threads(2)
     views = TrainSet.read(world / "data/prepared/train.h5")

@@ -12,7 +12,7 @@ from project import ROOT, TINY, checkout, run
 from ruamel.yaml import YAML
 
 from stages.core import params, plugins
-from stages.tools import doctor
+from stages.tools import check_params
 
 CHANGES = {
     **{k: v for k, v in TINY.items() if not k.startswith("datasets.")},
@@ -34,7 +34,7 @@ def test_its_stages_are_those_of_the_first() -> None:
 @pytest.mark.parametrize("name", ["video/params.yaml", "stages/presets/svd.yaml"])
 def test_its_parameters_and_the_papers_are_whole(name: str) -> None:
     values = params.read(ROOT / name)
-    assert [what for good, what in doctor.forms(ROOT / name) if good is False] == []
+    assert [what for good, what in check_params.forms(ROOT / name) if good is False] == []
     for dataset, settings in values["datasets"].items():
         params.check(settings, plugins.load("stages.datasets", dataset).Settings, dataset)
     params.teachers(values, ROOT / name)

@@ -61,7 +61,7 @@ class World:
 
     def outputs(self) -> dict[str, str]:
         files = [*self.folder.glob("w/*"), *self.folder.glob("y/*")]
-        return {str(p): store.digest_of_file(p) for p in files}
+        return {str(p): files.digest_of_file(p) for p in files}
 
 
 @pytest.fixture

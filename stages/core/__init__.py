@@ -1,1 +1,1 @@
-"""What everyone may use and what changes least: parameters, files, records, pictures, layers."""
+"""Plumbing that everyone may use: parameters, files, console, the machine, plug-ins, errors."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .errors import UserError
-from .store import atomic, digest_of
+from .files import atomic, digest_of
 
 
 def workers() -> int:

@@ -7,11 +7,8 @@ virtual datasets and filters, a payload that is not what the digest says, and an
 Attributes are written in sorted order and hold neither times nor versions: same inputs, same bytes.
 """
 
-import csv
 import errno
 import hashlib
-import io
-import json
 import math
 import mmap
 import os
@@ -25,6 +22,7 @@ import h5py
 import numpy as np
 
 from .errors import UserError
+from .files import atomic, digest_of
 
 BLOCK_BYTES = 1 << 24  # what is hashed or copied at a time
 SPARE_BYTES = 1 << 20  # room that a file needs beside its arrays
@@ -33,51 +31,6 @@ SPARE_BYTES = 1 << 20  # room that a file needs beside its arrays
 def file_format(kind: str) -> str:
     """The attribute `format` of a file of `kind`."""
     return f"whiten-mtd/{kind}/1"
-
-
-def digest_of(value: Any) -> str:
-    """Short digest of anything JSON can say (a map's order does not count)."""
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def digest_of_file(path: Path, algorithm: str = "blake2b") -> str:
-    """Digest of a file's bytes: blake2b cut to 16 bytes, or whatever hashlib calls `algorithm`."""
-    with open(path, "rb") as f:
-        make = (lambda: hashlib.blake2b(digest_size=16)) if algorithm == "blake2b" else algorithm
-        return hashlib.file_digest(f, make).hexdigest()
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` to write to; renamed to `path` when the block ends well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as f:
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def to_json(value: Any) -> str:
-    """`value` as JSON people can read and diff, with a closing newline."""
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def to_csv(rows: Iterable[Iterable[Any]]) -> str:
-    """Rows as the lines of a table, quoted where a name needs it."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
 
 
 def _check_room(path: Path, count: int) -> None:
@@ -219,16 +172,6 @@ class Stored:
                 f"{self.path}: its content is not what its digest says (altered or damaged); "
                 "write it again"
             )
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of ours."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
 
 
 def _encode(values: np.ndarray) -> np.ndarray:

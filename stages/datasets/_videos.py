@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import store, videos
+from ..core import files, parallel
 from ..core.errors import UserError
-from . import _parallel
+from ..images import video_frames
 
 SETTINGS = "decoded.json"
 
@@ -28,13 +28,13 @@ class Decoding:
         """Refuse a folder whose frames were decoded otherwise; note how these are."""
         mine = {"fps": self.fps, "most": self.most, "px": self.px}
         file = self.frames / SETTINGS
-        if file.is_file() and store.read_json(file) != mine:
+        if file.is_file() and files.read_json(file) != mine:
             raise UserError(
                 f"{where}: {self.frames} holds frames that were decoded by other settings "
                 f"({SETTINGS} names them); give another folder, or remove this one"
             )
         if not file.is_file():
-            store.write_text(file, store.to_json(mine))
+            files.write_text(file, files.to_json(mine))
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ def decode(paths: dict[str, Path], by: Decoding, part: str) -> Found:
 
     Broken videos are left out, and listed in a file beside the frames, one for each `part`.
     """
-    videos.forget_unfinished(by.frames)
+    video_frames.forget_unfinished(by.frames)
     tasks = [(path, by.frames / name, by) for name, path in paths.items()]
-    results = _parallel.each(_decode, tasks, "decoding videos", least=4, crashed=_crashed)
+    results = parallel.each(_decode, tasks, "decoding videos", least=4, crashed=_crashed)
     found = _sorted(dict(zip(paths, results, strict=True)))
     by.frames.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{reason}\n" for reason in found.broken.values())
-    store.write_text(broken_list(by.frames, part), lines)
+    files.write_text(broken_list(by.frames, part), lines)
     return found
 
 
@@ -92,7 +92,7 @@ def _decode(task: tuple[Path, Path, Decoding]) -> int | str:
     """How many frames there are now, or what is wrong with the video; runs in a worker."""
     path, folder, by = task
     try:
-        return videos.extract(path, folder, fps=by.fps, most=by.most, px=by.px)
+        return video_frames.extract(path, folder, fps=by.fps, most=by.most, px=by.px)
     except UserError as error:
         return str(error)
 
@@ -103,7 +103,7 @@ def _crashed(task: tuple[Path, Path, Decoding]) -> int | str:
 
 def _count(folder: Path, most: int) -> int | str:
     try:
-        return videos.count(folder, most)
+        return video_frames.count(folder, most)
     except UserError as error:
         return str(error)
     except NotADirectoryError:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from ..core.plugins import nearest
-from . import Evaluation, Training, _pictures
+from . import Evaluation, Training, _images
 
 COLUMNS = ("path", "group", "split")
 OPTIONAL = "query"
@@ -61,7 +61,7 @@ def training(settings: Settings, images: Path) -> Training:
     """The lines with split train."""
     table = read_table(settings)
     rows = table.of("train")
-    number = _pictures.group_numbers(row.group for row in rows if row.group)
+    number = _images.group_numbers(row.group for row in rows if row.group)
     items = len(number) + sum(not row.group for row in rows)
     if items < 2:
         raise UserError(
@@ -70,13 +70,13 @@ def training(settings: Settings, images: Path) -> Training:
         )
     path = [row.path for row in rows]
     both = sorted(set(number) & {row.group for row in table.of("evaluation")})
-    notes = [f"{len(both)} groups are in both splits: {_pictures.named(both)}"] if both else []
+    notes = [f"{len(both)} groups are in both splits: {_images.named(both)}"] if both else []
     return Training(
         root=table.root,
         image_id=list(path),
         path=path,
         group=np.array([number.get(row.group, -1) for row in rows], dtype=np.int32),
-        notes=[*table.skipped, *notes, *_pictures.note_copies(table.same, path)],
+        notes=[*table.skipped, *notes, *_images.note_copies(table.same, path)],
     )
 
 
@@ -94,9 +94,9 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         )
     path = [row.path for row in rows]
     lost = [row.path for row in rows if row.query and row.group not in asked]
-    notes = _pictures.note_copies(table.same, path)
+    notes = _images.note_copies(table.same, path)
     if lost:
-        told = _pictures.named(lost)
+        told = _images.named(lost)
         notes.append(f"{len(lost)} queries have no answer and become distractors: {told}")
     return Evaluation(
         root=table.root,
@@ -122,13 +122,13 @@ def _listed(settings: Settings) -> tuple[Path, Path, list[Row]]:
     file = Path(settings.file).expanduser()
     if not file.is_file():
         raise UserError(f"datasets.csv.file: {settings.file}: no such file")
-    root = _pictures.folder_at(settings.root, "datasets.csv.root") if settings.root else file.parent
+    root = _images.folder_at(settings.root, "datasets.csv.root") if settings.root else file.parent
     rows = list(read_rows(file))
     paths = [row.path for row in rows]
     if len(set(paths)) < len(paths):
         twice = [path for path, n in Counter(paths).items() if n > 1]
-        raise UserError(f"{file}: {len(twice)} paths occur twice: {_pictures.named(twice)}")
-    _pictures.refuse_missing(root, paths, f"correct the paths in {file}, or datasets.csv.root")
+        raise UserError(f"{file}: {len(twice)} paths occur twice: {_images.named(twice)}")
+    _images.refuse_missing(root, paths, f"correct the paths in {file}, or datasets.csv.root")
     return file, root, rows
 
 
@@ -137,15 +137,15 @@ def read_table(settings: Settings) -> Table:
     or one that is in both splits.
     """
     file, root, rows = _listed(settings)
-    good, skipped = _pictures.readable(root, [row.path for row in rows])
+    good, skipped = _images.readable(root, [row.path for row in rows])
     kept = set(good)
     if not kept:
         raise UserError(f"{file}: no pictures ({'; '.join(skipped) or 'the table is empty'})")
     table = Table(
-        root, [row for row in rows if row.path in kept], skipped, _pictures.copies(root, good)
+        root, [row for row in rows if row.path in kept], skipped, _images.copies(root, good)
     )
     learned, asked = ([row.path for row in table.of(split)] for split in SPLITS)
-    _pictures.refuse_shared(root, table.same, learned, asked)
+    _images.refuse_shared(root, table.same, learned, asked)
     return table
 
 

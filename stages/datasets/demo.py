@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import Evaluation, Training, _parallel
-from ._buildings import generator
-from ._facades import facade
-from ._scenes import Shot, look, render
+from ..core import parallel
+from . import Evaluation, Training
+from ._demo.buildings import generator
+from ._demo.facades import facade
+from ._demo.scenes import Shot, look, render
 
 JUNK_BELOW = 0.35  # share of the building in sight under which a picture is no fair question
 HARD_BELOW = 0.65
@@ -186,4 +187,4 @@ def _draw_all(
 ) -> Iterator[list[Drawn]]:
     """Draw the plans on all cores, in order."""
     tasks = [(settings, plan, images) for plan in plans]
-    return _parallel.each(_draw, tasks, label)  # a worker costs as much as some 60 pictures
+    return parallel.each(_draw, tasks, label)  # a worker costs as much as some 60 pictures

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import Evaluation, Training, _clips, _parallel, _videos
+from ..core import parallel
+from . import Evaluation, Training, _videos
+from ._demo import clips
 
 FPS = 1.0  # frames a second that are described
 
@@ -105,7 +107,7 @@ def _make(
     """Draw and encode the families, decode every video: (ids, frames of each)."""
     (images / "videos").mkdir(parents=True, exist_ok=True)
     tasks = [(settings, family, images / "videos") for family in families]
-    for _ in _parallel.each(_encode, tasks, "drawing videos"):
+    for _ in parallel.each(_encode, tasks, "drawing videos"):
         pass
     ids = [i for f in families for kind in f.ids().values() for i in kind]
     by = _videos.Decoding(images / "frames", FPS, settings.seconds, None)
@@ -118,18 +120,18 @@ def _encode(task: tuple[Settings, Family, Path]) -> None:
     settings, family, folder = task
     size = (settings.width_px, settings.width_px * 4 // 3 // 2 * 2)
     ids = family.ids()
-    source = _clips.source(settings.seed, family.kind, family.number, size, settings.seconds)
-    plain = _clips.plain(settings.seed, ids["source"][0])
-    _clips.encode(folder / f"{ids['source'][0]}.mp4", source, plain, size, settings.fps)
+    source = clips.source(settings.seed, family.kind, family.number, size, settings.seconds)
+    plain = clips.plain(settings.seed, ids["source"][0])
+    clips.encode(folder / f"{ids['source'][0]}.mp4", source, plain, size, settings.fps)
     for name in ids["copy"]:
-        edit = _clips.edit(settings.seed, name, settings.difficulty)
-        _clips.encode(folder / f"{name}.mp4", source, edit, size, settings.fps)
+        edit = clips.edit(settings.seed, name, settings.difficulty)
+        clips.encode(folder / f"{name}.mp4", source, edit, size, settings.fps)
     for n, name in enumerate(ids["negative"], 1):
-        other = _clips.source(
+        other = clips.source(
             settings.seed, family.kind, family.number, size, settings.seconds, take=n
         )
-        plain = _clips.plain(settings.seed, name)
-        _clips.encode(folder / f"{name}.mp4", other, plain, size, settings.fps)
+        plain = clips.plain(settings.seed, name)
+        clips.encode(folder / f"{name}.mp4", other, plain, size, settings.fps)
 
 
 def _note(count: int, what: str, found: _videos.Found) -> str:

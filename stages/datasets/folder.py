@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
-from ..core.walk import walked
-from . import Evaluation, Training, _pictures
+from ..images.listing import walked
+from . import Evaluation, Training, _images
 
 
 class Settings(BaseModel):
@@ -49,7 +49,7 @@ def training(settings: Settings, images: Path) -> Training:
             f"{len(split.evaluation)} for evaluation; training needs two at least: add sub-folders "
             f"of two or more pictures, or lower datasets.folder.evaluation_share"
         )
-    number = _pictures.group_numbers(split.training)
+    number = _images.group_numbers(split.training)
     path = [p for paths in split.training.values() for p in paths] + split.loose
     group = [number[name] for name, paths in split.training.items() for _ in paths]
     aside = (
@@ -61,7 +61,7 @@ def training(settings: Settings, images: Path) -> Training:
         image_id=list(path),
         path=path,
         group=np.array(group + [-1] * len(split.loose), dtype=np.int32),
-        notes=[*split.skipped, aside, *_pictures.note_copies(split.same, path)],
+        notes=[*split.skipped, aside, *_images.note_copies(split.same, path)],
     )
 
 
@@ -76,7 +76,7 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     role: list[str] = []
     queries = []
     for paths in split.evaluation.values():
-        order = sorted(paths, key=lambda p: _pictures.rank(f"{settings.seed}/query/{p}"))
+        order = sorted(paths, key=lambda p: _images.rank(f"{settings.seed}/query/{p}"))
         asked = set(order[: min(settings.queries, len(paths) - 1)])
         positive = [p for p in paths if p not in asked]
         queries += [
@@ -94,14 +94,14 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         box=np.full((len(path), 4), np.nan, dtype=np.float32),
         protocol="positives",
         queries=queries,
-        notes=_pictures.note_copies(split.same, path),
+        notes=_images.note_copies(split.same, path),
     )
 
 
 def status(settings: Settings, name: str) -> str:
     """What is in place, in a line; nothing is decoded. Raises UserError without pictures."""
-    root = _pictures.folder_at(settings.root, "datasets.folder.root")
-    paths, _ = walked(root, _pictures.SUFFIXES)
+    root = _images.folder_at(settings.root, "datasets.folder.root")
+    paths, _ = walked(root, _images.SUFFIXES)
     if not paths:
         raise UserError(f"{root}: no pictures in it; put them there, a sub-folder an instance")
     instances = {path.split("/")[0] for path in paths if "/" in path}
@@ -113,8 +113,8 @@ def read_split(settings: Settings) -> Split:
 
     Raises UserError without pictures, and where one picture is on both sides.
     """
-    root = _pictures.folder_at(settings.root, "datasets.folder.root")
-    paths, skipped = _pictures.below(root)
+    root = _images.folder_at(settings.root, "datasets.folder.root")
+    paths, skipped = _images.below(root)
     instances: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         instances[path.split("/")[0] if "/" in path else ""].append(path)
@@ -128,11 +128,11 @@ def read_split(settings: Settings) -> Split:
         evaluation={name: own for name, own in instances.items() if name in chosen},
         distractors=[instances[name][0] for name in single],
         skipped=skipped,
-        same=_pictures.copies(root, paths),
+        same=_images.copies(root, paths),
     )
     learned = [p for own in split.training.values() for p in own] + loose
     asked = [p for own in split.evaluation.values() for p in own] + split.distractors
-    _pictures.refuse_shared(root, split.same, learned, asked)
+    _images.refuse_shared(root, split.same, learned, asked)
     return split
 
 
@@ -142,4 +142,4 @@ def choose(instances: dict[str, list[str]], settings: Settings) -> set[str]:
     count = round(settings.evaluation_share * len(several))
     if settings.evaluation_share > 0:
         count = max(count, 1)
-    return set(sorted(several, key=lambda name: _pictures.rank(f"{settings.seed}/{name}"))[:count])
+    return set(sorted(several, key=lambda name: _images.rank(f"{settings.seed}/{name}"))[:count])

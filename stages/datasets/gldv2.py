@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from . import Training
-from ._pictures import folder_at, refuse_missing
+from ._images import folder_at, refuse_missing
 
 PUBLISHED = (
     "github.com/cvdfoundation/google-landmark (s3.amazonaws.com/google-landmark: "

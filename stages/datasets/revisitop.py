@@ -23,7 +23,7 @@ from ..core.console import progress
 from ..core.errors import UserError
 from ..core.plugins import nearest
 from . import Evaluation
-from ._pictures import folder_at, is_whole, named, refuse_missing
+from ._images import folder_at, is_whole, named, refuse_missing
 
 PUBLISHED = (
     "cmp.felk.cvut.cz/revisitop (gnd_*.pkl; the million distractors with their list), "

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..core import videos as core_videos
 from ..core.errors import UserError
+from ..images import video_frames as core_videos
 from . import Evaluation, Training, _videos
-from ._pictures import named
+from ._images import named
 
 PUBLISHED = "svdbase.github.io, by agreement with its authors"
 SUFFIX = ".mp4"

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from ..core import store
+from ..core import files
 
 
 def write(path: Path, history: list[dict[str, Any]]) -> None:
@@ -16,7 +16,7 @@ def write(path: Path, history: list[dict[str, Any]]) -> None:
     writer.writeheader()
     for row in history:
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    store.write_text(path, buffer.getvalue())
+    files.write_text(path, buffer.getvalue())
 
 
 def draw(path: Path, history: list[dict[str, Any]], best: int) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import params, store, weights
+from ..core import files, params, store
 from ..core.errors import UserError
-from ..core.layers import Normalise, l2n
-from ..core.trunk import Trunk, statistics
+from ..nets import weights
+from ..nets.backbone import Trunk, statistics
+from ..nets.layers import Normalise, l2n
 
 CONFIG = {  # what config.json must say for the network to be built
     "model": str, "dim": int, "head": bool, "pool": str, "gem_p": float, "image_px": int,
@@ -90,18 +91,18 @@ def save(student: Student, folder: Path, card: str, **config: Any) -> None:
 
     state = {k: v.detach().cpu().contiguous() for k, v in student.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
-    with store.atomic(folder / "model.safetensors") as temporary:
+    with files.atomic(folder / "model.safetensors") as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     config = {**student.config, **config, "format": store.file_format("student")}
-    config["digest"] = store.digest_of_file(folder / "model.safetensors")
-    store.write_text(folder / "config.json", store.to_json(config))
-    store.write_text(folder / "README.md", card)
+    config["digest"] = files.digest_of_file(folder / "model.safetensors")
+    files.write_text(folder / "config.json", files.to_json(config))
+    files.write_text(folder / "README.md", card)
 
 
 def keep_earlier(earlier: Path, folder: Path) -> None:
     """Keep the student that `folder`'s was made compatible with inside it, to be scored beside."""
     for name in ("model.safetensors", "config.json"):
-        with store.atomic(folder / params.EARLIER / name) as temporary:
+        with files.atomic(folder / params.EARLIER / name) as temporary:
             shutil.copyfile(earlier / name, temporary)
 
 
@@ -112,14 +113,14 @@ def forget_earlier(folder: Path) -> None:
 
 def load(folder: Path) -> Student:
     """The student of a folder, in eval mode. Raises UserError where it is not whole or not ours."""
-    config = store.read_json(folder / "config.json")
+    config = files.read_json(folder / "config.json")
     for key, kind in CONFIG.items():
         if not isinstance(config, dict) or not isinstance(config.get(key), kind):
             raise UserError(f"{folder / 'config.json'}: {key} is missing or no {kind.__name__}")
     file = folder / "model.safetensors"
     if not file.is_file():
         raise UserError(f"{file}: no such file; a student's folder has it beside config.json")
-    if store.digest_of_file(file) != config.get("digest"):
+    if files.digest_of_file(file) != config.get("digest"):
         raise UserError(f"{file}: not the weights that config.json describes; train again")
     student = Student(
         config["model"], dim=config["dim"] if config["head"] else None,

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from ..core import console, runtime
-from ..core.layers import as_input
-from ..core.loading import ahead
-from ..core.records import Prototypes, Targets, TrainSet
-from ..core.replay import Replay
+from ..images.replay import Replay
+from ..images.sets import TrainSet
+from ..nets.layers import as_input
+from ..nets.prefetch import ahead
 from .objective import Objective, rate
 from .student import Student
+from .targets import Prototypes, Targets
 
 CHECKPOINT_SECONDS = 60.0
 CACHE_BYTES = 2 << 30  # decoded pictures that the loading processes keep, together

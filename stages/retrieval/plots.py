@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..core import images
+from ..images import reading, rendering
 
 GREEN, RED, GREY, BLUE = "#1f8a5b", "#c8453a", "#9aa5b1", "#33658a"
 THUMB_PX = 112
@@ -96,7 +96,7 @@ def sheet(path: Path, rows: Sequence[Sequence[tuple[Any, ...]]]) -> None:
         for axis in axis_row:
             axis.axis("off")
         for axis, (file, box, verdict) in zip(axis_row, row, strict=False):
-            axis.imshow(_square(images.plain(images.read(file), box, THUMB_PX)))
+            axis.imshow(_square(rendering.plain(reading.read(file), box, THUMB_PX)))
             colour = BLUE if verdict is None else GREEN if verdict else RED
             axis.add_patch(
                 Rectangle((0, 0), THUMB_PX - 1, THUMB_PX - 1, fill=False, color=colour, linewidth=4)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .rows import Rows
+from .lazy_rows import Rows
 
 Array = np.ndarray
 BLOCK_ROWS = 1 << 12  # database rows multiplied at a time: as many as stay in a cache

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..core import images, store
-from ..core.images import batches_by_shape
-from ..core.layers import as_input
-from ..core.records import EvaluationSet, GroundTruth
+from ..core import files
+from ..images import reading, rendering
+from ..images.rendering import batches_by_shape
+from ..images.sets import EvaluationSet
+from ..nets.embed import describe
+from ..nets.layers import as_input
 from . import metrics, rank, video
-from .multiscale import describe
+from .ground_truth import GroundTruth
 
 
 class Probe:
@@ -69,9 +71,9 @@ def read(prepared: Path, image_px: int) -> Probe | None:
     if not len(found.image_id):
         return None
     where = prepared / "validation.json"
-    truth = GroundTruth.parse(store.read_json(where), found.image_id, str(where))
+    truth = GroundTruth.parse(files.read_json(where), found.image_id, str(where))
     row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
-    files = (found.file(i) for i in range(found.count))
-    pixels = [images.plain(images.read(f), None, image_px) for f in files]
+    paths = (found.file(i) for i in range(found.count))
+    pixels = [rendering.plain(reading.read(f), None, image_px) for f in paths]
     query = np.array([row[q.image_id] for q in truth.queries])
     return Probe(pixels, query, [q.answers for q in truth.queries], start=found.start)

@@ -14,9 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..core import params, weights
+from ..core import params
 from ..core.errors import UserError
-from ..core.layers import Normalise, gem, l2n
+from ..nets import weights
+from ..nets.layers import Normalise, gem, l2n
 
 State = weights.State
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of all seven, RGB

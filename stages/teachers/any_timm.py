@@ -7,10 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..core import params, weights
+from ..core import params
 from ..core.errors import UserError
-from ..core.layers import Normalise
-from ..core.trunk import Trunk, statistics
+from ..nets import weights
+from ..nets.backbone import Trunk, statistics
+from ..nets.layers import Normalise
 
 
 class Settings(params.Section):

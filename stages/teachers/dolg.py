@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..core import params
 from ..core.errors import UserError
-from ..core.layers import Normalise, gem
+from ..nets.layers import Normalise, gem
 from . import _resnet
 from ._resnet import State
 

@@ -13,9 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..core import params, weights
+from ..core import params
 from ..core.errors import UserError
-from ..core.layers import Normalise
+from ..nets import weights
+from ..nets.layers import Normalise
 
 PUBLISHED = "It is a file of your own"
 Program = Callable[[Tensor], Any]

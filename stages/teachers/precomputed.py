@@ -37,7 +37,7 @@ class Ready:
         self._sources = [f["descriptor"] for f in files]
         self._file, self._row = file, row
         self.dim = int(self._sources[0].shape[1])
-        self.digest = store.digest_of([f.digest for f in files])
+        self.digest = files.digest_of([f.digest for f in files])
 
     def __len__(self) -> int:
         return len(self._row)

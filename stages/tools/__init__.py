@@ -1,1 +1,1 @@
-"""For people, outside the graph: score, verify, doctor, preset, bench, compare."""
+"""For people, outside the graph, in slices; what slices share lies here."""

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stages.core import store
+from stages.core import files, store
 from stages.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -316,23 +316,23 @@ def test_random_byte_mutations_are_refused_or_change_nothing(tmp_path: Path) -> 
 
 
 def test_small_text_files(tmp_path: Path) -> None:
-    store.write_text(tmp_path / "a.json", store.to_json({"ü": 1, "a": [1, 2]}))
+    files.write_text(tmp_path / "a.json", files.to_json({"ü": 1, "a": [1, 2]}))
     assert (tmp_path / "a.json").read_text("utf-8") == '{\n "a": [\n  1,\n  2\n ],\n "ü": 1\n}\n'
-    assert store.read_json(tmp_path / "a.json") == {"a": [1, 2], "ü": 1}
+    assert files.read_json(tmp_path / "a.json") == {"a": [1, 2], "ü": 1}
     (tmp_path / "b.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
-        store.read_json(tmp_path / "b.json")
+        files.read_json(tmp_path / "b.json")
     with pytest.raises(UserError, match="no such file"):
-        store.read_json(tmp_path / "c.json")
+        files.read_json(tmp_path / "c.json")
 
 
 def test_digests_of_values_and_files(tmp_path: Path) -> None:
-    assert store.digest_of({"a": 1, "b": 2}) == store.digest_of({"b": 2, "a": 1})
-    assert store.digest_of({"a": 1}) != store.digest_of({"a": "1"})
+    assert files.digest_of({"a": 1, "b": 2}) == files.digest_of({"b": 2, "a": 1})
+    assert files.digest_of({"a": 1}) != files.digest_of({"a": "1"})
     (tmp_path / "a").write_bytes(b"abc")
-    assert store.digest_of_file(tmp_path / "a", "sha256") == hashlib.sha256(b"abc").hexdigest()
+    assert files.digest_of_file(tmp_path / "a", "sha256") == hashlib.sha256(b"abc").hexdigest()
     wanted = hashlib.blake2b(b"abc", digest_size=16).hexdigest()
-    assert store.digest_of_file(tmp_path / "a") == wanted
+    assert files.digest_of_file(tmp_path / "a") == wanted
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core import videos
-from stages.datasets import _clips, demo_video
+from stages.datasets import demo_video
+from stages.datasets._demo import clips
+from stages.images import video_frames
 
 SMALL = demo_video.Settings(
     seed=3, width_px=48, fps=4, seconds=3, sources=2, copies=2, queries=2, positives=2, negatives=1,
@@ -48,7 +49,7 @@ def test_the_files_are_videos_of_the_size_asked_for(world) -> None:
             assert (stream.width, stream.height) == (48, 64)
     assert codecs == {"h264", "mpeg4"}
     for name, path, frames in zip(e.image_id, e.path, e.frames.tolist(), strict=True):
-        assert videos.count(folder / path) == frames, name
+        assert video_frames.count(folder / path) == frames, name
     assert not list(folder.rglob("*.tmp"))
 
 
@@ -66,20 +67,20 @@ def test_same_settings_same_bytes_and_a_larger_world_keeps_the_smaller(
 def test_a_copy_shows_what_its_source_shows(world) -> None:
     """Without edits the frames are those of the source, up to the encoder; another take's not."""
     folder, _, _ = world
-    source = _clips.source(3, "query", 0, (48, 64), 3)
-    other = _clips.source(3, "query", 0, (48, 64), 3, take=1)
+    source = clips.source(3, "query", 0, (48, 64), 3)
+    other = clips.source(3, "query", 0, (48, 64), 3, take=1)
     shown = np.asarray(Image.open(folder / "frames/query-00000-source/0000.jpg"), dtype=float)
     assert np.abs(np.asarray(source.frame(0), dtype=float) - shown).mean() < 12
     assert np.abs(np.asarray(other.frame(0), dtype=float) - shown).mean() > 20
 
 
 def test_difficulty_zero_leaves_a_copy_near() -> None:
-    clip = _clips.source(0, "query", 1, (48, 64), 3)
+    clip = clips.source(0, "query", 1, (48, 64), 3)
     for difficulty, low, high in ((0.0, 0, 60), (1.0, 20, 200)):
         change = []
         for n in range(8):
-            edit = _clips.edit(0, f"copy-{n}", difficulty)
+            edit = clips.edit(0, f"copy-{n}", difficulty)
             frame = clip.frame(edit.part[0] * clip.seconds)
-            made = np.asarray(_clips._edited(frame.copy(), edit), dtype=float)
+            made = np.asarray(clips._edited(frame.copy(), edit), dtype=float)
             change.append(np.abs(made - np.asarray(frame, dtype=float)).mean())
         assert low <= np.mean(change) <= high

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core import images, params, records
+from stages.core import params
 from stages.core.errors import UserError
-from stages.datasets import _pictures, folder
+from stages.datasets import _images, folder
+from stages.images import reading
+from stages.retrieval import ground_truth
 
 
 def picture(path: Path, seed: int) -> Path:
@@ -71,7 +73,7 @@ def test_split_by_folder(tmp_path):
     assert np.isnan(evaluation.box).all() and evaluation.protocol == "positives"
     database = np.array([p for p in evaluation.path if p not in asked])
     values = {"protocol": evaluation.protocol, "queries": evaluation.queries}
-    truth = records.GroundTruth.parse(values, database, "here")
+    truth = ground_truth.GroundTruth.parse(values, database, "here")
     for query in truth.queries:
         found = {database[i].split("/")[0] for i in query.answers["positive"]}
         assert found == {query.image_id.split("/")[0]} and not len(query.answers["junk"])
@@ -144,12 +146,12 @@ def test_what_is_left_out_is_counted(tmp_path):
 
 def test_heic_without_its_reader_is_a_note(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    images.heif.cache_clear()
+    reading.heif.cache_clear()
     tree(tmp_path)
     (tmp_path / "thing 2" / "a.heic").write_bytes(b"x")
     training, _ = both(tmp_path)
     assert any("pip install pillow-heif" in note for note in training.notes)
-    images.heif.cache_clear()
+    reading.heif.cache_clear()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names that are no text")
@@ -199,7 +201,7 @@ def test_too_little_is_one_line(tmp_path):
 
 def test_group_numbers_never_collide():
     names = [f"group {n}" for n in range(100_000)]
-    number = _pictures.group_numbers(names)
+    number = _images.group_numbers(names)
     assert len(set(number.values())) == len(names) and max(number.values()) < 2**30
 
 
@@ -214,4 +216,4 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture(tmp_path: Path) ->
     for content, whole in ((raw, True), (raw[:-40], False), (raw + b"\0" * 9, True),
                            (raw + b"\0" * 9000, True), (raw[:-40] + b"\0" * 9, False)):  # fmt: skip
         file.write_bytes(content)
-        assert _pictures.is_whole(file) == whole, len(content)
+        assert _images.is_whole(file) == whole, len(content)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core import params, records
+from stages.core import params
 from stages.core.errors import UserError
 from stages.datasets import revisitop
+from stages.retrieval import ground_truth
 
 DATABASE = [f"all_souls_{n:06d}" for n in range(6)]
 GND = [
@@ -56,7 +57,7 @@ def test_queries_levels_and_boxes(tmp_path):
     assert found.queries[0] == first
     assert found.queries[1]["easy"] == [] and found.protocol == "revisitop"
     values = {"protocol": found.protocol, "queries": found.queries}
-    answers = records.GroundTruth.parse(values, np.array(DATABASE), "here").queries[0].answers
+    answers = ground_truth.GroundTruth.parse(values, np.array(DATABASE), "here").queries[0].answers
     assert {k: v.tolist() for k, v in answers.items()} == {"easy": [0, 1], "hard": [2], "junk": [5]}
 
 

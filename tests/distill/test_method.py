@@ -5,7 +5,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stages.distill import fusion, learned, loss, objective, pairs, prototypes, views, whitening
+from stages.distill import (
+    batches,
+    fusion,
+    learned_whitening,
+    loss,
+    objective,
+    prototypes,
+    whitening,
+)
+from stages.images import views
 
 
 def rows(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -47,12 +56,12 @@ def test_expected_views_follow_the_use_of_a_picture() -> None:
 
 def plan_of(group: np.ndarray, epochs: int, batch: int = 4) -> list[tuple[np.ndarray, np.ndarray]]:
     spans = np.arange(len(group) + 1) * 3
-    return list(pairs.plan(group, spans, batch=batch, epochs=epochs, seed=1))
+    return list(batches.plan(group, spans, batch=batch, epochs=epochs, seed=1))
 
 
 def test_each_group_once_a_batch_and_two_different_pictures() -> None:
     group = np.array([0, 0, 1, 1, 1, 2, 2, 3, -1, -1, 4, 4, 4, 4])
-    unit = pairs.units(group)
+    unit = batches.units(group)
     used = np.zeros(len(group) * 3, int)
     for anchor, positive in plan_of(group, 60):
         assert anchor.shape == (1, 4) and anchor.dtype == np.int32
@@ -108,7 +117,7 @@ def test_learned_whitening_equals_its_definition() -> None:
     centre = rng.standard_normal((40, 6))
     group = np.repeat(np.arange(40), 6)
     x = centre[group] + rng.standard_normal((240, 6)) * np.array([3, 1, 1, 1, 0.2, 0.2])
-    within = learned.within(x, group, np.arange(240), 20000, np.random.default_rng(1))
+    within = learned_whitening.within(x, group, np.arange(240), 20000, np.random.default_rng(1))
     expected = np.diag(np.array([3, 1, 1, 1, 0.2, 0.2]) ** 2)
     assert np.abs(within - expected).max() < 0.9  # 240 rows: the largest variance is 9
     total = np.cov(x.T, bias=True)
@@ -123,7 +132,7 @@ def test_learned_whitening_equals_its_definition() -> None:
 def test_learned_whitening_leaves_out_pairs_of_the_same_picture_and_the_ungrouped() -> None:
     group = np.array([0, 0, 0, 0, 1, 1, -1, -1])
     picture = np.array([0, 0, 1, 1, 2, 3, 4, 5])
-    a, b = learned.draw_pairs(group, picture, 500, np.random.default_rng(0))
+    a, b = learned_whitening.draw_pairs(group, picture, 500, np.random.default_rng(0))
     assert (picture[a] != picture[b]).all() and (group[a] == group[b]).all()
     assert set(np.r_[a, b]) == {0, 1, 2, 3, 4, 5}
 

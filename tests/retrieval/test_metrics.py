@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.retrieval import metrics
+from stages.retrieval import metrics, score_table
 
 Ranking = list[int]
 RULES = {
@@ -168,7 +168,7 @@ def test_per_query_scores_average_to_the_map() -> None:
 
 def test_labels_of_a_nested_result() -> None:
     nested = {"student": {"all": {"map": 1.0}}, "a": {"raw": {"all": 2}, "whitened": {"all": 3}}}
-    assert metrics.flat(nested) == {
+    assert score_table.flat(nested) == {
         "student": {"all": {"map": 1.0}}, "a raw": {"all": 2}, "a whitened": {"all": 3},
     }  # fmt: skip
 

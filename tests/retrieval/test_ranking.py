@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.core import images
+from stages.images import rendering
 from stages.retrieval import metrics, rank
 
 
@@ -89,4 +89,4 @@ def test_by_hand() -> None:
 
 def test_shapes_are_batched_once_each() -> None:
     shapes = [(3, 4), (4, 3), (3, 4), (3, 4), (4, 3)]
-    assert images.batches_by_shape(shapes, 2) == [[0, 2], [3], [1, 4]]
+    assert rendering.batches_by_shape(shapes, 2) == [[0, 2], [3], [1, 4]]

@@ -15,7 +15,7 @@ from stages import teachers
 from stages.core import console
 from stages.core.errors import UserError
 from stages.teachers import ap_gem
-from stages.tools import convert
+from stages.tools.setup import convert
 
 State = dict[str, Tensor]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from stages import teachers
-from stages.core.weights import digest_of_state
+from stages.nets.weights import digest_of_state
 from stages.teachers import barlow_twins
 
 State = dict[str, Tensor]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stages import teachers
 from stages.core.errors import UserError
-from stages.core.weights import digest_of_state
+from stages.nets.weights import digest_of_state
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 

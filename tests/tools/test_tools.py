@@ -32,7 +32,7 @@ def test_verify_passes_on_what_extract_wrote(world: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["flip", "channels", "box"])
 def test_verify_fails_when_pixels_are_not_replayed(world: Path, fault: str) -> None:
-    replay = world / "stages/core/images.py"
+    replay = world / "stages/images/rendering.py"
     code = replay.read_text()
     changes = {
         "flip": ('if view["flip"] >= 0.5:', "if False:"),

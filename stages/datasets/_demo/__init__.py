@@ -1,0 +1,1 @@
+"""What draws the embedded worlds: buildings, facades, scenery, scenes, clips."""

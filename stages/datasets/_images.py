@@ -1,0 +1,170 @@
+"""Pictures of people's own: what a folder holds, what can be read, what is there twice."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from ..core import files
+from ..core.console import progress
+from ..core.errors import UserError
+from ..images import reading
+from ..images.listing import named, walked
+
+SUFFIXES = reading.SUFFIXES
+LARGE, BROKEN = "too large", "broken"
+# How a whole file ends, a little padding aside. Further up the same bytes may end the thumbnail in
+# a JPEG's header.
+END = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xae\x42\x60\x82"}
+TAIL_BYTES, PADDING = 64, b"\0\r\n"
+GROUP_NUMBERS = 1 << 30  # room below int32 for numbers that are added to them
+
+
+def folder_at(path: str, where: str) -> Path:
+    """The folder that the setting `where` names; `~` is the home. UserError if it is none."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{where}: {path}: no such folder; give the one that holds the pictures")
+    return folder
+
+
+def missing(root: Path, paths: Iterable[str]) -> list[str]:
+    """Those of `paths` that are no files below `root`."""
+    return [path for path in paths if not os.path.isfile(root / path)]
+
+
+def refuse_missing(root: Path, paths: Sequence[str], mend: str) -> None:
+    """One line with the number and the first names of missing pictures, and how to `mend` it."""
+    if absent := missing(root, paths):
+        raise UserError(
+            f"{root}: {len(absent)} of {len(paths)} pictures are missing: {named(absent)}; {mend}"
+        )
+
+
+def below(root: Path) -> tuple[list[str], list[str]]:
+    """(paths, notes): the readable pictures of `root` and its sub-folders, relative, sorted.
+
+    Raises UserError where none is left.
+    """
+    pictures, notes = walked(root, SUFFIXES)
+    good, more = readable(root, pictures)
+    if not good:
+        told = "; ".join(notes + more) or "the folder is empty"
+        raise UserError(f"{root}: no pictures ({told})")
+    return good, notes + more
+
+
+def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(paths, notes): the pictures that are whole and that later stages can read."""
+    good: list[str] = []
+    bad: list[str] = []
+    large: list[str] = []
+    needs_heif: list[str] = []
+    for path in progress(paths, total=len(paths), label="looking at pictures"):
+        if PurePosixPath(path).suffix.lower() in reading.HEIF and not reading.heif():
+            needs_heif.append(path)
+        else:
+            {None: good, LARGE: large}.get(why_not(root / path), bad).append(path)
+    notes = []
+    if needs_heif:
+        notes.append(
+            f"{len(needs_heif)} HEIC pictures left out (pip install pillow-heif reads them): "
+            f"{named(needs_heif)}"
+        )
+    if large:
+        notes.append(
+            f"{len(large)} pictures left out, of more than {reading.most_pixels()} million pixels "
+            f"(scaled down they can be read): {named(large)}"
+        )
+    if bad:
+        notes.append(f"{len(bad)} files left out, broken or not pictures: {named(bad)}")
+    return good, notes
+
+
+def why_not(path: Path) -> str | None:
+    """Why a file is none: LARGE or BROKEN; None where its header can be read and it is whole."""
+    try:
+        reading.shape(path)
+    except reading.TooLarge:
+        return LARGE
+    except UserError:
+        return BROKEN
+    return None if is_whole(path) else BROKEN
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a picture can be decoded to its end, which half a download cannot.
+
+    Decoded only where the end of the file does not show it already.
+    """
+    if mark := END.get(path.suffix.lower()):
+        with open(path, "rb") as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
+            if file.read().rstrip(PADDING).endswith(mark):
+                return True
+    try:
+        reading.read(path)
+    except UserError:
+        return False
+    return True
+
+
+def copies(root: Path, paths: Iterable[str]) -> list[list[str]]:
+    """The paths whose files have the same bytes, together; only files of equal length are read."""
+    by_length: dict[int, list[str]] = defaultdict(list)
+    for path in paths:
+        by_length[(root / path).stat().st_size].append(path)
+    found = []
+    for candidates in by_length.values():
+        by_digest: dict[str, list[str]] = defaultdict(list)
+        for path in candidates if len(candidates) > 1 else ():
+            by_digest[files.digest_of_file(root / path)].append(path)
+        found += [same for same in by_digest.values() if len(same) > 1]
+    return found
+
+
+def note_copies(same: list[list[str]], among: Iterable[str]) -> list[str]:
+    """A line on the pictures of `among` that are copies of others of it; none without any."""
+    mine = set(among)
+    within = [kept for group in same if len(kept := [p for p in group if p in mine]) > 1]
+    if not within:
+        return []
+    extra = sum(len(group) - 1 for group in within)
+    first = " = ".join(within[0][:2])
+    return [f"{extra} pictures are copies of others, all kept; the first: {first}"]
+
+
+def refuse_shared(
+    root: Path, same: list[list[str]], training: Iterable[str], evaluation: Iterable[str]
+) -> None:
+    """UserError that names both files where a picture is in training and evaluation."""
+    learned, asked = set(training), set(evaluation)
+    shared = [
+        (next(p for p in group if p in learned), next(p for p in group if p in asked))
+        for group in same
+        if not learned.isdisjoint(group) and not asked.isdisjoint(group)
+    ]
+    if shared:
+        raise UserError(
+            f"{root}: {len(shared)} pictures are both in training and in evaluation, the first: "
+            f"{shared[0][0]} (training) is {shared[0][1]} (evaluation); remove one of them"
+        )
+
+
+def group_numbers(names: Iterable[str]) -> dict[str, int]:
+    """A number for every name, made from the name, so that more names change next to none."""
+    number: dict[str, int] = {}
+    taken: set[int] = set()
+    for name in sorted(set(names)):
+        value = rank(name) % GROUP_NUMBERS
+        while value in taken:
+            value = (value + 1) % GROUP_NUMBERS
+        taken.add(value)
+        number[name] = value
+    return number
+
+
+def rank(text: str) -> int:
+    """A number of 8 bytes that depends on `text` and on nothing else: a seeded order of names."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

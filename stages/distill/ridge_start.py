@@ -1,0 +1,69 @@
+"""What a student starts from: its head by regression, or an earlier student's descriptors."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core import console, runtime
+from ..core.errors import UserError
+from ..images.replay import Replay
+from ..images.sets import TrainSet
+from ..nets import layers
+from ..nets.prefetch import ahead
+from . import student as students
+from .prototypes import Means, ridge_by_groups
+from .student import Student
+from .targets import Prototypes
+
+RIDGE_VIEWS = 4000  # training views that the ridge start is fitted on
+
+
+def ridge(
+    student: Student, views: TrainSet, prototypes: Prototypes, view_px: int, seed: int
+) -> None:
+    """Set the head by ridge regression from the untrained trunk to the prototypes."""
+    m = len(views.view_image)
+    rows = np.sort(np.random.default_rng(seed).permutation(m)[:RIDGE_VIEWS])
+    trunk = features(student, views, rows, view_px, "ridge start", head=False)
+    label = prototypes.view_prototype[rows]
+    weight, bias, strength = ridge_by_groups(trunk, prototypes.prototype[label], label, seed)
+    console.say(f"ridge start from {len(rows)} views, strength {strength:g}")
+    assert student.head is not None
+    with torch.no_grad():
+        student.head.weight.copy_(torch.from_numpy(weight))
+        student.head.bias.copy_(torch.from_numpy(bias))
+
+
+def earlier_prototypes(
+    folder: Path, dim: int, views: TrainSet, prototypes: Prototypes
+) -> Prototypes:
+    """Prototypes as an earlier student sees them, so that its index stays valid."""
+    earlier = students.load(folder)
+    if earlier.dim != dim:
+        raise UserError(
+            f"train.compatible_with: {folder} has {earlier.dim} dimensions, the new student {dim}; "
+            f"set fuse.dim to {earlier.dim}"
+        )
+    layers.ready(earlier, runtime.device())
+    rows = np.arange(len(views.view_image))
+    descriptor = features(
+        earlier, views, rows, earlier.config.get("view_px", earlier.image_px), "the earlier student"
+    )
+    means = Means(len(prototypes.prototype), dim)
+    means.add(prototypes.view_prototype, descriptor)
+    return Prototypes(means.result(), prototypes.view_prototype)
+
+
+def features(
+    student: Student, views: TrainSet, rows: np.ndarray, px: int, label: str, head: bool = True
+) -> np.ndarray:
+    """(b, d) float32 of view rows: descriptors, or what the head maps."""
+    device, out = runtime.device(), []
+    net = student.eval() if head else student.eval().features
+    jobs = [rows[i : i + 64] for i in range(0, len(rows), 64)]
+    loaded = ahead(Replay(views, px).rows, jobs)
+    with torch.inference_mode():
+        for pixels in console.progress(loaded, total=len(jobs), label=label):
+            out.append(net(layers.as_input(pixels, device)).float().cpu().numpy())
+    return np.concatenate(out)

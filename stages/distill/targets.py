@@ -1,0 +1,92 @@
+"""What `fuse` wrote, checked once when it is read: batches, fused targets, prototypes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core import store
+from ..core.errors import UserError
+from ..images.sets import TrainSet
+
+
+def read_whitened(path: Path, views: TrainSet) -> store.Stored:
+    """A teacher's whitened descriptors, row for row the stored `views`. Raises UserError."""
+    found = store.Stored(path, "whitened")
+    if found.text("train") != views.digest or len(found["descriptor"]) != len(views.view_image):
+        raise UserError(f"{path}: of other stored views; extract and whiten again")
+    return found
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The plan of batches and their fused targets, one shard an epoch (`epoch-0000.h5` ...)."""
+
+    shards: tuple[store.Stored, ...]
+    held_out: store.Stored | None
+
+    @classmethod
+    def read(cls, folder: Path, views: TrainSet) -> "Targets":
+        """Open every shard by name, checked against each other and against the stored views."""
+        first = store.Stored(folder / "epoch-0000.h5", "targets")
+        count = int(first.attributes.get("epochs", 1))
+        rest = [store.Stored(folder / f"epoch-{e:04d}.h5", "targets") for e in range(1, count)]
+        held = (
+            [store.Stored(folder / "held-out.h5", "targets")] if int(first.text("held_out")) else []
+        )
+        for shard in (first, *rest, *held):
+            if shard.text("train") != views.digest:
+                raise UserError(f"{shard.path}: made for other stored views; fuse again")
+            if shard.text("whitened") != first.text("whitened"):
+                raise UserError(f"{shard.path}: of another ensemble than epoch-0000; fuse again")
+            steps, batch = shard["anchor"].shape
+            if (steps, batch) != first["anchor"].shape:
+                raise UserError(f"{shard.path}: of another plan than epoch-0000; fuse again")
+            if shard["positive"].shape != (steps, batch) or shard["target"].shape != (
+                steps,
+                batch,
+                batch,
+            ):
+                raise UserError(f"{shard.path}: target does not fit anchor; fuse again")
+        return cls((first, *rest), held[0] if held else None)
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return len(self.shards[0]["anchor"])
+
+    @property
+    def batch(self) -> int:
+        """Pairs in a batch."""
+        return int(self.shards[0]["anchor"].shape[1])
+
+    def rows(self, step: int) -> np.ndarray:
+        """(2, N) view rows of batch `step`, counted from the start; the shards go round."""
+        shard, local = self._at(step)
+        return np.stack([shard["anchor"][local], shard["positive"][local]])
+
+    def target(self, step: int) -> np.ndarray:
+        """(N, N) float16 fused similarities of batch `step`."""
+        shard, local = self._at(step)
+        return shard["target"][local]
+
+    def _at(self, step: int) -> tuple[store.Stored, int]:
+        return self.shards[step // self.steps % len(self.shards)], step % self.steps
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """`prototype` (p, dim) float32, unit rows; `view_prototype` (m,) the row of each view's."""
+
+    prototype: np.ndarray
+    view_prototype: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path, targets: Targets, views: TrainSet) -> "Prototypes":
+        """Read and check prototypes: of the same ensemble and views as the targets beside them."""
+        f = store.Stored(path, "prototypes")
+        if f.text("whitened") != targets.shards[0].text("whitened"):
+            raise UserError(f"{path}: of another ensemble than the targets beside it; fuse again")
+        if f.text("train") != views.digest or len(f["view_prototype"]) != len(views.view_image):
+            raise UserError(f"{path}: made for other stored views; fuse again")
+        return cls(np.asarray(f["prototype"], dtype=np.float32), np.asarray(f["view_prototype"]))

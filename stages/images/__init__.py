@@ -1,0 +1,1 @@
+"""Pixels: reading, listing, the prepared sets, views, their replay, frames of videos."""

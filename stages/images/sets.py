@@ -1,0 +1,204 @@
+"""What the prepared files say, checked once when they are read: pictures, views, sets, answers."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..core import store
+from ..core.errors import UserError
+
+ROLES = ("query", "database", "distractor")
+
+
+def frame_path(folder: str, number: int) -> str:
+    """Path of frame `number`, from 0, of the video whose frames lie in `folder`."""
+    return f"{folder}/{number:04d}.jpg"
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """The training pictures and their stored views (`data/prepared/train.h5`).
+
+    n pictures, m views: `group` (n,) int32, -1 for none; `view_image` (m,) int32, ascending, the
+    row of a view's picture; `view` (m, k) float32, its columns named by `columns`. Where one of
+    them is `frame`, the pictures are videos: `path` is the folder of a video's frames.
+    """
+
+    root: Path
+    image_id: np.ndarray
+    path: np.ndarray
+    group: np.ndarray
+    view_image: np.ndarray
+    view: np.ndarray
+    columns: tuple[str, ...]
+    digest: str
+    pictures: str = ""  # digest of the names and lengths that prepare met
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainSet":
+        """Read and check a train file. Raises UserError where its parts do not fit together."""
+        f = store.Stored(path, "train")
+        n, m = len(f["image_id"]), len(f["view_image"])
+        if len(f["path"]) != n or len(f["group"]) != n or len(f["view"]) != m:
+            raise UserError(f"{path}: its datasets have different lengths; run prepare again")
+        columns = tuple(f.text("columns").split())
+        if f["view"].ndim != 2 or f["view"].shape[1] != len(columns):
+            raise UserError(f"{path}: view does not have the columns it names; run prepare again")
+        views = np.asarray(f["view_image"])
+        if m and (views[0] < 0 or views[-1] >= n or (np.diff(views) < 0).any()):
+            raise UserError(f"{path}: view_image is not ascending within 0..{n - 1}")
+        return cls(
+            root=Path(f.text("root")),
+            image_id=f["image_id"],
+            path=f["path"],
+            group=np.asarray(f["group"]),
+            view_image=views,
+            view=f["view"],
+            columns=columns,
+            digest=f.digest,
+            pictures=str(f.attributes.get("pictures", "")),
+        )
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(np.unique(self.group[self.group >= 0]))
+
+    def file(self, image: int, frame: int = -1) -> Path:
+        """Path of picture `image` (a row), or of frame `frame` of video `image`."""
+        path = str(self.path[image])
+        return self.root / (path if frame < 0 else frame_path(path, frame))
+
+    def source(self, view: int) -> tuple[int, int]:
+        """What view `view` (a row) shows: its picture, and the frame of it, -1 for no video."""
+        video = "frame" in self.columns
+        frame = int(self.view[view, self.columns.index("frame")]) if video else -1
+        return int(self.view_image[view]), frame
+
+    def check_pictures(self) -> None:
+        """Raise UserError where the pictures are not those that prepare met."""
+        paths: Iterable[str] = self.path
+        if "frame" in self.columns:
+            paths = shown(self.path, self.view_image, self.view[:, self.columns.index("frame")])
+        _check_pictures(self.root, paths, self.pictures)
+
+    def spans(self) -> np.ndarray:
+        """(n + 1,) int64: the views of picture i are rows spans[i] to spans[i + 1]."""
+        return np.searchsorted(self.view_image, np.arange(len(self.image_id) + 1))
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Pictures to describe (`<set>.h5`): `role` (n,), `box` (n, 4) float32 pixels or NaN.
+
+    Of a set of videos `start` (n + 1,) int64 counts the frames, one or more each, and `path` is
+    the folder of a video's frames; the pictures to describe are then the frames, in order.
+    """
+
+    root: Path
+    image_id: np.ndarray
+    path: np.ndarray
+    role: np.ndarray
+    box: np.ndarray
+    digest: str
+    pictures: str = ""  # digest of the names and lengths that prepare met
+    start: np.ndarray | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "EvaluationSet":
+        """Read and check an evaluation set. Raises UserError for wrong lengths or roles."""
+        f = store.Stored(path, "evaluation")
+        n = len(f["image_id"])
+        role = f["role"]
+        if len(f["path"]) != n or len(role) != n or f["box"].shape != (n, 4):
+            raise UserError(f"{path}: its datasets have different lengths; run prepare again")
+        if odd := set(role.tolist()) - set(ROLES):
+            raise UserError(f"{path}: unknown roles {', '.join(sorted(odd))}")
+        box = np.asarray(f["box"])
+        pictures = str(f.attributes.get("pictures", ""))
+        start = checked_start(f["start"], n, f"{path}") if "start" in f else None
+        root = Path(f.text("root"))
+        return cls(root, f["image_id"], f["path"], role, box, f.digest, pictures, start)
+
+    @property
+    def count(self) -> int:
+        """How many pictures there are to describe: rows, or the frames of all videos."""
+        return len(self.image_id) if self.start is None else int(self.start[-1])
+
+    def check_pictures(self) -> None:
+        """Raise UserError where the pictures are not those that prepare met."""
+        frames = None if self.start is None else np.diff(self.start)
+        _check_pictures(self.root, self.path, self.pictures, frames)
+
+    def file(self, picture: int) -> Path:
+        """Path of picture `picture`: of a row, or of a frame counted over all videos."""
+        if self.start is None:
+            return self.root / str(self.path[picture])
+        video = int(np.searchsorted(self.start, picture, side="right")) - 1
+        return self.root / frame_path(str(self.path[video]), picture - int(self.start[video]))
+
+    def thumbnail(self, row: int) -> Path:
+        """What stands for row `row`: the picture, or the middle frame of the video."""
+        if self.start is None:
+            return self.file(row)
+        return self.file(int(self.start[row] + self.start[row + 1]) // 2)
+
+    def rectangle(self, picture: int) -> tuple[float, ...] | None:
+        """Box x0, y0, x1, y1 in pixels of picture `picture`, or None for the whole of it."""
+        if self.start is not None:
+            return None
+        box = self.box[picture]
+        return None if np.isnan(box).any() else tuple(float(v) for v in box)
+
+
+def checked_start(start: np.ndarray, videos: int, where: str) -> np.ndarray:
+    """(n + 1,) int64 first frames of `videos` videos; UserError where they cannot be that."""
+    start = np.asarray(start)
+    good = start.shape == (videos + 1,) and start.dtype.kind in "iu" and start[0] == 0
+    if not good or (np.diff(start.astype(np.int64)) < 1).any():
+        raise UserError(f"{where}: start does not count one frame or more of each video")
+    return start.astype(np.int64)
+
+
+def picture_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None = None) -> str:
+    """Digest of the names and lengths of pictures. Raises UserError where some are missing.
+
+    Where `frames` (n,) is given `paths` are folders, and the pictures are so many frames of each.
+    """
+    hasher = hashlib.blake2b(digest_size=16)
+    missing = []
+    for path in paths if frames is None else _frame_paths(paths, frames):
+        try:
+            hasher.update(f"{path}\0{os.stat(os.path.join(root, path)).st_size}\n".encode())
+        except (FileNotFoundError, NotADirectoryError):
+            missing.append(path)
+    if missing:
+        raise UserError(f"{root}: {len(missing)} pictures are missing, the first: {missing[0]}")
+    return hasher.hexdigest()
+
+
+def shown(
+    folders: Sequence[str] | np.ndarray, video: np.ndarray, frame: np.ndarray
+) -> Iterator[str]:
+    """Paths of the frames that views show, each once; `video`, `frame` (m,) by view."""
+    pairs = np.unique(np.stack([video, frame.astype(np.int64)], axis=1), axis=0)
+    yield from (frame_path(str(folders[i]), k) for i, k in pairs.tolist())
+
+
+def _frame_paths(folders: Iterable[str], frames: np.ndarray) -> Iterator[str]:
+    for folder, count in zip(folders, frames.tolist(), strict=True):
+        yield from (frame_path(folder, number) for number in range(count))
+
+
+def _check_pictures(
+    root: Path, paths: Iterable[str], digest: str, frames: np.ndarray | None = None
+) -> None:
+    if digest and picture_digest(root, paths, frames) != digest:
+        raise UserError(
+            f"{root}: not the pictures that prepare met (some have another length); "
+            "prepare again: dvc repro --force --single-item prepare"
+        )

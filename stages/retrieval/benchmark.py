@@ -1,0 +1,200 @@
+"""A set's question: which rows ask, which are searched, what is right; with or without distractors.
+
+A collection of distractors is described once for each model, and joined to the database of every
+set that names it. The database is read where it lies, in blocks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core import files, store
+from ..core.errors import UserError
+from ..images.sets import EvaluationSet
+from . import rank, scoring_rules, video
+from .ground_truth import GroundTruth
+from .lazy_rows import Array, Joined, Mapped, Picked, Rows
+from .video import Clips
+
+Open = Callable[[Path], store.Stored]  # of a descriptor file
+SAME = ("weights", "scales", "image_px")  # what a set and its distractors must agree on
+
+
+@dataclass(frozen=True)
+class Described:
+    """One model's descriptors of a set: queries (in the order asked) and database.
+
+    Of videos both are `Clips`: the frames of all videos of the set, read when they are needed.
+    """
+
+    query: Array | Clips
+    database: Rows | Clips
+    dim: int  # numbers a picture
+    dtype: Any
+    attributes: dict[str, Any]
+
+
+def mapped(function: Callable[..., Array], *rows: Any) -> Any:
+    """`function` of rows in the same places: of arrays now, of Rows or Clips when they are read."""
+    if isinstance(rows[0], Clips):
+        return video.lazily(function, *rows)
+    if all(isinstance(r, np.ndarray) for r in rows):
+        return function(*rows)
+    return Mapped(function, *rows)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A set and its ground truth; `distractors` are searched behind its own database."""
+
+    set: str
+    pictures: EvaluationSet
+    query: Array  # rows of the set, by the order of the ground truth
+    own: Array  # rows of the set that are searched
+    truth: GroundTruth
+    similarity: str = "chamfer"  # of videos
+    distractor_set: str | None = None
+    distractors: EvaluationSet | None = None
+
+    @classmethod
+    def read(cls, folder: Path, name: str, similarity: str = "chamfer") -> "Problem":
+        """The set `name` of a folder and its ground truth."""
+        pictures = EvaluationSet.read(folder / f"{name}.h5")
+        own = np.flatnonzero(pictures.role != "query")
+        where = folder / f"{name}.json"
+        truth = GroundTruth.parse(files.read_json(where), pictures.image_id[own], str(where))
+        row = {str(image_id): i for i, image_id in enumerate(pictures.image_id)}
+        if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
+            raise UserError(f"{where}: query {missing[0]} is not in {name}.h5; run prepare again")
+        query = np.array([row[q.image_id] for q in truth.queries], dtype=np.int64)
+        return cls(name, pictures, query, own, truth, similarity)
+
+    def among(self, folder: Path, name: str) -> "Problem":
+        """The same question among the distractors of set `name` as well."""
+        if self.pictures.start is not None:
+            raise UserError(f"{self.set}: distractors of videos are a part of their own set")
+        return replace(
+            self, distractor_set=name, distractors=EvaluationSet.read(folder / f"{name}.h5")
+        )
+
+    @property
+    def name(self) -> str:
+        """What its scores are called: `roxford5k`, `roxford5k+revisitop1m`."""
+        return self.set if self.distractor_set is None else f"{self.set}+{self.distractor_set}"
+
+    @property
+    def count(self) -> int:
+        """Pictures searched."""
+        return len(self.own) + (0 if self.distractors is None else len(self.distractors.image_id))
+
+    def described(self, folder: Path, open_file: Open) -> Described:
+        """A model's descriptors in `folder`; refuses those of other pictures or other settings."""
+        stored = _of_set(open_file(folder / f"{self.set}.h5"), self.pictures, self.set)
+        rows = stored["descriptor"]
+        about = (int(rows.shape[1]), rows.dtype, stored.attributes)
+        if self.pictures.start is not None:
+            clips = Clips((rows,), self.pictures.start)
+            return Described(clips.take(self.query), clips, *about)
+        database: Rows = Picked(rows, self.own)
+        if self.distractors is not None and self.distractor_set is not None:
+            file = folder / f"{self.distractor_set}.h5"
+            more = _of_set(open_file(file), self.distractors, self.distractor_set)
+            a, b = stored.attributes, more.attributes
+            if rows.shape[1] != more["descriptor"].shape[1] or any(
+                a.get(k) != b.get(k) for k in SAME
+            ):
+                raise UserError(
+                    f"{file}: described otherwise than {stored.path}; describe both again"
+                )
+            database = Joined([database, more["descriptor"]])
+        return Described(rows[self.query], database, *about)
+
+    @property
+    def answers(self) -> list[dict[str, Array]]:
+        """Rows of the database by kind of answer, of each query."""
+        return [q.answers for q in self.truth.queries]
+
+    def ranks(self, query: Any, database: Any) -> list[dict[str, Array]]:
+        """Ranks of each query's answers by kind, of unit rows (q, d) against (n, d)."""
+        if isinstance(query, Clips):
+            return video.ranks(self._compared(query, database), self.answers)
+        return rank.ranks(query, database, self.answers)
+
+    def first_rows(self, query: Any, database: Any, k: int) -> Array:
+        """(q, k) rows of the database that come first for each query."""
+        if isinstance(query, Clips):
+            return np.array([rank.top(row, k) for row in self._compared(query, database)])
+        return rank.first_rows(query, database, k)
+
+    def similarities(self, query: Any, database: Any, rows: Array) -> Array:
+        """(q, b) float32 similarities of the queries with some rows of the database."""
+        if isinstance(query, Clips):
+            return video.similarities(query, database.take(self.own[rows]), self.similarity)
+        return query.astype(np.float32) @ database[rows].astype(np.float32).T
+
+    def _compared(self, query: Clips, database: Clips) -> Array:
+        """(q, n) float32 similarities of videos; -inf where one is no candidate."""
+        sims = video.similarities(query, database, self.similarity, self.own)
+        return video.masked(sims, self.answers) if self.truth.protocol == "svd" else sims
+
+    def protocol(self, described: Described, **changes: str) -> scoring_rules.Protocol:
+        """The rules of a score of `described`; `changes` are fields that say otherwise."""
+        fields = scoring_rules.of_descriptors(described.attributes, described.dtype)
+        roles = self.pictures.role[self.own]
+        extra = 0 if self.distractors is None else len(self.distractors.image_id)
+        return scoring_rules.Protocol(
+            rules=scoring_rules.rules_of(
+                self.truth, None if self.pictures.start is None else self.similarity
+            ),
+            crop=scoring_rules.crop_of(self.pictures, self.query),
+            ground_truth=scoring_rules.digest_of_truth(
+                self.truth, self.pictures.image_id[self.own]
+            ),
+            database=self.count,
+            distractors=int((roles == "distractor").sum()) + extra,
+            **{**fields, **changes},
+        )
+
+    def file(self, row: int) -> Path:
+        """The picture of database row `row`; of a video its middle frame."""
+        if row < len(self.own):
+            return self.pictures.thumbnail(int(self.own[row]))
+        assert self.distractors is not None
+        return self.distractors.file(row - len(self.own))
+
+    def sample(self, rows: int, seed: int = 0) -> tuple[Array, Array]:
+        """Some of the database, (n,) row numbers, and for them the verdicts (q, n) int8.
+
+        Up to `rows` rows drawn by seed, and up to as many more of the queries' positives. Verdicts
+        are 1 positive, 0 negative, -1 not to be counted: junk, and rows that are here only because
+        they answer another query, which would make negatives look nearer than they are.
+        """
+        rng = np.random.default_rng(seed)
+        drawn = np.sort(rng.permutation(self.count)[:rows])
+        wanted = [v for q in self.truth.queries for v in _positives(q.answers)]
+        positive = np.unique(np.concatenate(wanted)) if wanted else np.zeros(0, np.int64)
+        kept = np.unique(np.r_[drawn, rng.permutation(positive)[:rows]]).astype(np.int64)
+        verdict = np.where(np.isin(kept, drawn), 0, -1).astype(np.int8)
+        mask = np.tile(verdict, (len(self.query), 1))
+        if self.truth.protocol == "svd":
+            answered = np.unique(np.concatenate([r for a in self.answers for r in a.values()]))
+            mask[:, np.isin(kept, answered)] = -1  # labelled, and for others: no candidate
+            for line, a in zip(mask, self.answers, strict=True):
+                line[np.isin(kept, a["negative"])] = 0
+        for line, q in zip(mask, self.truth.queries, strict=True):
+            line[np.isin(kept, np.concatenate([*_positives(q.answers), np.zeros(0, np.int64)]))] = 1
+            line[np.isin(kept, q.answers.get("junk", ()))] = -1
+        return kept, mask
+
+
+def _positives(answers: dict[str, Array]) -> list[Array]:
+    return [rows for kind, rows in answers.items() if kind not in ("junk", "negative")]
+
+
+def _of_set(stored: store.Stored, pictures: EvaluationSet, name: str) -> store.Stored:
+    if stored.attributes.get("set") != pictures.digest:
+        raise UserError(f"{stored.path}: describes other pictures than set {name}; describe again")
+    return stored

@@ -1,0 +1,147 @@
+"""Under which rules a score was made, so that numbers of different rules are not set side by side.
+
+One home: `evaluate` stores these with the scores, `results`, `score` and `compare` print and check.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core import files
+from ..core.errors import UserError
+from ..images.sets import EvaluationSet
+from .ground_truth import GroundTruth
+
+Map = dict[str, Any]
+UNKNOWN = "unknown"  # of descriptors of another origin, which need not say
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of one score; equal ones may be compared."""
+
+    rules: str  # which lists count and how junk is left out; of videos also their similarity
+    crop: str  # of a query's picture: cut to boxes, or whole
+    image_px: str  # long side that pictures were described at, at most
+    scales: str  # of a picture, whose descriptors were summed
+    whitening: str  # none, or what it was fitted on
+    dtype: str  # of the stored descriptors
+    ground_truth: str  # digest of the answers by id
+    database: int  # pictures searched, the distractors among them
+    distractors: int
+    ties: str = "the database's order"
+
+    @property
+    def digest(self) -> str:
+        """Twelve letters that are the same for the same rules."""
+        return files.digest_of(asdict(self))[:12]
+
+    def text(self) -> str:
+        """The rules for people: what the set decides, then what the descriptors do."""
+        return f"{self.of_set()}; {self.of_model()}"
+
+    def of_set(self) -> str:
+        """What is the same for all models of a set."""
+        return (
+            f"{self.rules}, queries {self.crop}, {self.database} pictures searched "
+            f"({self.distractors} distractors), ground truth {self.ground_truth[:8]}, "
+            f"ties by {self.ties}"
+        )
+
+    def of_model(self) -> str:
+        """What may differ from model to model, and the digest of all."""
+        whitened = "not whitened" if self.whitening == "none" else self.whitening
+        return (
+            f"at most {self.image_px} px, scales {self.scales}, {whitened}, {self.dtype} "
+            f"[{self.digest}]"
+        )
+
+
+def of_descriptors(about: Map, dtype: Any) -> Map:
+    """The fields that a descriptor file's attributes and type decide; whitening none."""
+    px = about.get("image_px", UNKNOWN)
+    return {
+        "image_px": str(px), "scales": str(about.get("scales", UNKNOWN)),
+        "whitening": str(about.get("whitening", "none")), "dtype": str(np.dtype(dtype)),
+    }  # fmt: skip
+
+
+def rules_of(truth: GroundTruth, similarity: str | None) -> str:
+    """The field `rules`. `similarity`: of videos, how they are compared; None of pictures."""
+    return truth.protocol if similarity is None else f"{truth.protocol}, {similarity}"
+
+
+def crop_of(pictures: EvaluationSet, query: np.ndarray) -> str:
+    """What the rows `query` ask: all of them cut to a box, some, or whole pictures."""
+    boxed = ~np.isnan(pictures.box[query]).any(1)
+    if not boxed.any():
+        return "whole"
+    return "cut to boxes" if boxed.all() else "some cut to boxes"
+
+
+def digest_of_truth(truth: GroundTruth, database: np.ndarray) -> str:
+    """Digest of the answers by id, whatever file they came from. `database`: ids by row."""
+    answers = [
+        [q.image_id, {k: sorted(database[rows].tolist()) for k, rows in q.answers.items()}]
+        for q in truth.queries
+    ]
+    return files.digest_of([truth.protocol, answers])
+
+
+def as_map(protocols: dict[str, dict[str, Protocol]]) -> Map:
+    """{set: {model: protocol}} as JSON holds it."""
+    return {s: {m: asdict(p) for m, p in models.items()} for s, models in protocols.items()}
+
+
+def from_map(values: Any, where: str) -> Protocol:
+    """One protocol of JSON. Raises UserError where it is none of ours."""
+    try:
+        return Protocol(**values)
+    except TypeError:
+        raise UserError(f"{where}: holds no protocol of ours; score again") from None
+
+
+def read(path: Path) -> dict[str, dict[str, Protocol]]:
+    """{set: {model: protocol}} of a file that `evaluate` wrote."""
+    values = files.read_json(path)
+    if not isinstance(values, dict) or not all(isinstance(m, dict) for m in values.values()):
+        raise UserError(f"{path}: holds no protocols; evaluate again")
+    return {
+        s: {m: from_map(p, f"{path}: {s}, {m}") for m, p in models.items()}
+        for s, models in values.items()
+    }
+
+
+def differences(here: Protocol, there: Protocol) -> list[str]:
+    """`field: this here, that there` of every field that differs."""
+    a, b = asdict(here), asdict(there)
+    return [f"{k}: {a[k]} here, {b[k]} there" for k in a if a[k] != b[k]]
+
+
+def warning(label: str, here: Protocol, there: Protocol) -> str | None:
+    """A line that says why two scores must not be compared; None where they may."""
+    if not (found := differences(here, there)):
+        return None
+    return (
+        f"warning: {label}: scores of different protocols, not to be compared ({'; '.join(found)})"
+    )
+
+
+def lines(name: str, models: dict[str, Protocol]) -> list[str]:
+    """The protocols of a set's models for people, models of the same rules in one line."""
+    by_set: dict[str, dict[str, list[str]]] = {}
+    for model, p in models.items():
+        by_set.setdefault(p.of_set(), {}).setdefault(p.of_model(), []).append(model)
+    return [
+        line
+        for of_set, own in by_set.items()
+        for line in (f"{name}: {of_set}", *(f"  {', '.join(m)}: {of}" for of, m in own.items()))
+    ]
+
+
+def merged(values: Iterable[str]) -> str:
+    """One text of the different ones, for a score that several descriptor files make."""
+    return " and ".join(dict.fromkeys(values))

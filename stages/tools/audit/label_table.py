@@ -1,0 +1,107 @@
+"""A training set's labels as a table of dataset `csv`, with corrections."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ...core import files
+from ...images.sets import EvaluationSet, TrainSet
+
+Line = list[str]  # path, group, split and, where the table had it, query
+
+
+@dataclass(frozen=True)
+class Table:
+    """The lines to write; `names` (n,) the label of each training picture, by its row."""
+
+    root: Path
+    columns: Line
+    lines: list[Line]
+    names: list[str]
+    paths: list[str]
+
+    @classmethod
+    def read(cls, values: dict[str, Any], views: TrainSet, prepared: Path, where: str) -> "Table":
+        """Of dataset csv its own table, else the training pictures and those set aside."""
+        paths = [str(p) for p in views.path]
+        if values["prepare"].get("dataset") == "csv":
+            root, columns, lines = _own_table(values, where)
+            group = {line[0]: line[1] for line in lines}
+            names = [group.get(p, "") for p in paths]
+            return cls(root, columns, lines, names, paths)
+        names = _names(paths, views.group)
+        lines = [[p, g, "train"] for p, g in zip(paths, names, strict=True)]
+        return cls(
+            views.root, ["path", "group", "split"], lines + _set_aside(prepared), names, paths
+        )
+
+    def label(self, row: int) -> str:
+        """The name of the group of a training picture."""
+        return self.names[row] or "no group"
+
+    def corrected(self, moves: list[tuple[np.ndarray, int | None]]) -> tuple[str, int]:
+        """(the table as CSV, pictures whose group changed); `moves`: rows, and a row whose group
+        they join, or None for a group of their own (a single picture gets none)."""
+        new: dict[str, str] = {}
+        taken = set(self.names)
+        for rows, target in moves:
+            if target is not None:
+                name = new.get(self.paths[target], self.names[target])
+            else:
+                name = _free(self.names[int(rows[0])], taken) if len(rows) > 1 else ""
+            taken.add(name)
+            new |= {self.paths[int(r)]: name for r in rows}
+        lines = [[path, new.get(path, group), *rest] for path, group, *rest in self.lines]
+        return files.to_csv([self.columns, *lines]), len(new)
+
+
+def _own_table(values: dict[str, Any], where: str) -> tuple[Path, Line, list[Line]]:
+    from ... import datasets
+
+    module, settings = datasets.load("csv", "training", values["datasets"], where)
+    table = module.read_table(settings)
+    asks = any(row.query is not None for row in table.rows)
+    lines = [[r.path, r.group, r.split, *([str(int(r.query))] if asks else [])] for r in table.rows]
+    return table.root, ["path", "group", "split", *(["query"] if asks else [])], lines
+
+
+def _names(paths: list[str], group: np.ndarray) -> list[str]:
+    """The folder of a group where it has one of its own, else its number; empty for none."""
+    folders: dict[int, set[str]] = {}
+    groups: dict[str, set[int]] = {}
+    for path, g in zip(paths, group.tolist(), strict=True):
+        folder = PurePosixPath(path).parent.as_posix()
+        folders.setdefault(g, set()).add(folder)
+        groups.setdefault(folder, set()).add(g)
+    own = {
+        g: next(iter(f))
+        for g, f in folders.items()
+        if len(f) == 1 and "." not in f and all(len(groups[x]) == 1 for x in f)
+    }
+    return ["" if g < 0 else own.get(g, f"group {g}") for g in group.tolist()]
+
+
+def _set_aside(prepared: Path) -> list[Line]:
+    """The pictures that `prepare` set aside, as training pictures again, by their folders."""
+    if not (prepared / "validation.h5").is_file():
+        return []
+    found = EvaluationSet.read(prepared / "validation.h5")
+    truth = files.read_json(prepared / "validation.json")
+    number: dict[str, int] = {}
+    for query in truth["queries"]:
+        mine = len(number)
+        for image_id in (query["image_id"], *query["positive"]):
+            number.setdefault(str(image_id), number.get(str(query["image_id"]), mine))
+    group = np.array([number.get(str(i), -1) for i in found.image_id], dtype=np.int64)
+    paths = [str(p) for p in found.path]
+    names = [n.replace("group ", "set aside ") for n in _names(paths, group)]
+    return [[p, n, "train"] for p, n in zip(paths, names, strict=True)]
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number = 2
+    while f"{name} ({number})" in taken:
+        number += 1
+    return f"{name} ({number})"

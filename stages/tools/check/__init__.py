@@ -1,0 +1,1 @@
+"""Descriptors and scores looked at again: score, verify."""

@@ -1,0 +1,115 @@
+"""Prove that stored descriptors are what the live teachers give now.
+
+    whiten-mtd verify
+
+Runs each teacher on a seeded sample of its stored views and compares: the smallest cosine, and the
+largest change of a whitened similarity. Whitening amplifies error, so the second is the one to
+trust. A flip that is dropped, channels that are swapped or a box that is shifted show at once.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import typer
+
+from ...core import console, params, store
+from ...core.errors import UserError
+from ...distill import whitening
+from ...images.sets import TrainSet
+
+if TYPE_CHECKING:
+    from torch import nn
+
+app = console.app()
+TOLERANCE = 2e-3  # of a whitened similarity: what float16 storage leaves room for
+
+
+@app.command()
+def main(
+    teacher: list[str] = typer.Option([], help="Only these; all teachers by default."),
+    views: int = typer.Option(48, min=2, help="Stored views to run again."),
+    seed: int = typer.Option(0, help="Seed of the sample."),
+    train: Path = typer.Option(Path("data/prepared/train.h5")),
+    features: Path = typer.Option(Path("data/features")),
+    whitenings: Path = typer.Option(Path("models/whitening")),
+    params_file: Path = params.OPTION,
+) -> None:
+    """Compare stored rows with the live teachers; exit 2 where they differ."""
+    stored_views = TrainSet.read(train)
+    failed = []
+    for name in teacher or params.teachers(params.read(params_file), params_file):
+        if not is_network(params_file, name):
+            console.result(f"{name}: ready descriptors, no network to run")
+            continue
+        file = store.Stored(features / f"{name}.h5", "features")
+        rows = sample(len(stored_views.view_image), views, seed)
+        live = run_live(params_file, name, stored_views, rows)
+        kept = file["descriptor"]
+        if kept.shape != (len(stored_views.view_image), live.shape[1]):
+            raise UserError(f"{file.path}: not of the views of {train}; extract again")
+        fitted = whitening.read(whitenings / f"{name}.h5")
+        cosine, change = compare(live, kept[rows].astype(np.float32), fitted)
+        good = change <= TOLERANCE
+        console.result(
+            f"{name}: smallest cosine {cosine:.6f}, largest change of a whitened similarity "
+            f"{change:.1e} ({'as stored' if good else f'over {TOLERANCE:g}'})"
+        )
+        failed += [] if good else [name]
+    if failed:
+        raise UserError(
+            f"{', '.join(failed)}: the stored rows are not what the live teacher gives; extract "
+            f"again: dvc repro --force {' '.join(f'extract@{n}' for n in failed)}"
+        )
+
+
+def sample(count: int, views: int, seed: int) -> np.ndarray:
+    """Seeded rows of stored views, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:views])
+
+
+def is_network(params_file: Path, name: str) -> bool:
+    """Whether teacher `name` can be run at all."""
+    from ... import teachers
+
+    return teachers.has_network(params.teacher(params_file, name)["kind"])
+
+
+def run_live(params_file: Path, name: str, views: TrainSet, rows: np.ndarray) -> np.ndarray:
+    """(v, dim) float32 unit descriptors of the live teacher, in float32."""
+    from ... import teachers
+    from ...core import runtime
+    from ...images.replay import Replay
+    from ...nets import layers
+
+    settings = params.teacher(params_file, name)
+    net = teachers.load(settings["kind"], settings, f"{params_file}: teachers.{name}")
+    net = layers.ready(net, runtime.device())
+    return describe(net, Replay(views, settings["image_px"]).rows(rows))
+
+
+def describe(net: "nn.Module", pixels: np.ndarray, batch: int = 32) -> np.ndarray:
+    """(v, h, w, 3) uint8 to (v, dim) float32 unit descriptors."""
+    import torch
+
+    from ...nets import embed
+    from ...nets.layers import as_input
+
+    device = next(net.parameters()).device
+    with torch.inference_mode():
+        parts = [as_input(part, device) for part in torch.from_numpy(pixels).split(batch)]
+        return torch.cat([embed.describe(net, x, [1]) for x in parts]).cpu().numpy()
+
+
+def compare(live: np.ndarray, kept: np.ndarray, fitted: whitening.Whitening) -> tuple[float, float]:
+    """(smallest cosine of a row, largest change of a whitened similarity) of (v, d) unit rows.
+
+    The similarities are those of every live row with every kept one, against kept with kept.
+    """
+    cosine = float((live * whitening.l2n(kept)).sum(1).min())
+    now, then = whitening.apply(live, fitted), whitening.apply(kept, fitted)
+    return cosine, float(np.abs(now @ then.T - then @ then.T).max())
+
+
+if __name__ == "__main__":
+    console.main(app)

@@ -1,0 +1,1 @@
+"""What work costs: plan before it starts, bench while it runs."""

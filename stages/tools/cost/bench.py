@@ -1,0 +1,85 @@
+"""Speed as ratios: what a stage costs against the bare work in it, measured in turn in one run.
+
+    whiten-mtd bench
+
+Every row times two things alternately and compares their medians, so that a busy machine slows
+both.
+"""
+
+import json as json_module
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from ...core import console
+from ...core.errors import UserError
+from ...core.plugins import nearest
+from . import bench_arithmetic as arithmetic
+from . import bench_networks as networks
+from .timing import Row
+
+app = console.app()
+
+
+@app.command()
+def main(
+    only: list[str] = typer.Option([], help="Only these rows."),
+    times: int = typer.Option(5, min=1, help="Runs of each."),
+    json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Measure every ratio that this machine can and print a table."""
+    if odd := [name for name in only if name not in ROWS]:
+        raise UserError(f"no row {odd[0]!r}{nearest(odd[0], ROWS)}: choose from {', '.join(ROWS)}")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in only or ROWS:
+            if row := ROWS[name](Path(folder), times):
+                rows.append(row)
+                console.say(f"{name}: {row.ratio:.2f}")
+    about = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {time.strftime('%F')}"
+    if json:
+        table = [{**asdict(r), "ratio": r.ratio} for r in rows]
+        console.result(json_module.dumps({"machine": about, "rows": table}, indent=1))
+        return
+    console.result(f"{about}\n")
+    console.result("| stage | against | seconds | bare | ratio | goal |\n|---|---|---|---|---|---|")
+    for r in rows:
+        console.result(
+            f"| {r.what} | {r.against} | {r.seconds:.3f} | {r.bare:.3f} | {r.ratio:.2f} "
+            f"| {r.goal} |"
+        )
+
+
+def no_op(folder: Path, times: int) -> Row | None:
+    """`dvc repro` of a finished run, in seconds (against one second)."""
+    command = [sys.executable, "-m", "dvc", "repro"]
+    dry = subprocess.run([*command, "--dry"], capture_output=True, text=True)
+    if dry.returncode or "Running stage" in dry.stdout:  # it fails where nothing was ever run
+        console.say("no-op: left out, for there is something to do; `dvc repro` first")
+        return None
+    spent = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        spent.append(time.perf_counter() - start)
+    return Row("dvc repro, nothing to do", "one second", statistics.median(spent), 1.0, "<= 3")
+
+
+ROWS: dict[str, Callable[[Path, int], Row | None]] = {
+    "extract": networks.extract, "whiten": arithmetic.whiten, "fuse": arithmetic.fuse,
+    "prototypes": arithmetic.prototypes, "train": networks.train, "online": networks.online,
+    "validation": networks.validation, "rank": arithmetic.rank, "video": arithmetic.video,
+    "no-op": no_op,
+}  # fmt: skip
+
+if __name__ == "__main__":
+    console.main(app)

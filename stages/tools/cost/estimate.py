@@ -1,0 +1,206 @@
+"""From counts and a trial of the machine to a plan: disk, passes, memory, seconds by stage."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...core import runtime
+from ...images.scales import how_of
+from . import budget
+from .machine_trial import Trial
+
+ROW_BYTES = 80  # of a picture's id and path in a file, about
+PICTURE_BYTES = 0.3  # of a drawn picture, for each of its pixels, where none was drawn to measure
+NATIVE_PX = 1024  # long side of pictures that are described as they are, about
+LINES = 2_000_000  # bytes of scores, pictures of plots and texts, about
+PHOTO_RATIO = 0.75  # short side of a picture by its long side, about
+SIMILARITIES = 1 << 28  # bytes of similarities that evaluation holds at most
+CACHE_BYTES = 2 << 30  # decoded pictures that training keeps at most
+BLOCKS = {"whiten": 8192, "fuse": 16384}  # rows that these stages hold at a time
+
+
+@dataclass(frozen=True)
+class World:
+    """What there is to see: pictures, stored views, groups that can be a row of a batch, pictures
+    set aside and to evaluate on; where the numbers come from; some files to time reading on."""
+
+    pictures: int
+    views: int
+    groups: int
+    aside: int
+    evaluation: int
+    source: str
+    files: list[Path]
+    to_draw: bool = False
+
+
+def plan(
+    values: dict[str, Any],
+    world: World,
+    trial: Trial | None,
+    dims: dict[str, int],
+    sizes: dict[str, int],
+) -> dict[str, Any]:
+    """Everything `plan` prints, as plain maps. `dims`: each teacher's own; `sizes`: bytes."""
+    fuse, train = values["fuse"], values["train"]
+    out = {t: _whitened(values["whiten"], t, d) for t, d in dims.items()}
+    ensemble = [out[t] for t in values["ensemble"]]
+    steps = world.groups // fuse["batch"]
+    passes = budget.passes(
+        teachers=len(ensemble), views=world.views, batch=fuse["batch"],
+        steps=steps * train["epochs"],
+    )  # fmt: skip
+    uses = budget.uses(views=world.views, batch=fuse["batch"], steps=steps * fuse["epochs"])
+    shards = budget.shard_bytes(
+        batch=fuse["batch"], steps=steps * (fuse["epochs"] + fuse["held_out_epochs"])
+    )
+    stored = budget.feature_bytes(world.views, ensemble)
+    return {
+        "counts": {
+            "pictures": world.pictures, "groups": world.groups, "views": world.views,
+            "evaluation": world.evaluation, "epochs": train["epochs"], "steps": steps,
+            "batch": fuse["batch"], "uses": uses,
+        },
+        "passes": {"offline": passes.offline, "online": passes.online, "saved": passes.saved},
+        "break_even": budget.break_even(ensemble, fuse["batch"]),
+        "shards": shards, "whitened": stored,
+        "smaller": "shards" if shards < stored else "stored features",
+        "disk": disk(values, world, trial, dims, out, sizes, shards),
+        "memory": memory(values, world, trial, dims, ensemble),
+        "seconds": seconds(values, world, trial, dims, out, steps) if trial else {},
+    }  # fmt: skip
+
+
+def disk(
+    values: dict[str, Any],
+    world: World,
+    trial: Trial | None,
+    dims: dict[str, int],
+    out: dict[str, int],
+    sizes: dict[str, int],
+    shards: int,
+) -> dict[str, float]:
+    """Bytes by kind of file."""
+    fuse, n = values["fuse"], world.evaluation
+    listed = world.pictures + world.aside + n
+    px = _drawn_px(values) or 0
+    one = (trial.picture_bytes if trial else 0.0) or PICTURE_BYTES * PHOTO_RATIO * px * px
+    described = [*dims.values(), fuse["dim"], max(dims.values())]
+    frame = fuse["dim"] * (sum(out[t] for t in values["ensemble"]) + 1)
+    prototypes = 2 * world.groups * fuse["dim"] + 4 * world.views
+    return {
+        "pictures drawn": listed * one if px else 0.0,
+        "prepared lists and views": listed * ROW_BYTES + 24 * world.views,
+        "features": budget.feature_bytes(world.views, [*dims.values()]),
+        "extract, for a while": budget.feature_bytes(world.views, [max(dims.values())]),
+        "whitening": 8.0 * (sum(out[t] * (d + 1) + d for t, d in dims.items()) + frame),
+        "whitened features": budget.feature_bytes(world.views, [*out.values()]),
+        "fused targets, prototypes": shards + prototypes,
+        "student, untrained": 3.0 * sizes["student"],  # its best and its last weights
+        "evaluation descriptors": sum(n * (2 * d + ROW_BYTES) for d in described),
+        "scores and pictures": LINES,
+    }
+
+
+def memory(
+    values: dict[str, Any],
+    world: World,
+    trial: Trial | None,
+    dims: dict[str, int],
+    ensemble: list[int],
+) -> dict[str, float]:
+    """Bytes by stage, beside the interpreter and its libraries."""
+    batch, widest = values["fuse"]["batch"], max(dims.values())
+    resident = {"a network at work (measured)": trial.resident} if trial else {}
+    return {
+        **resident,
+        "whiten": 4 * 8 * widest**2 + 3 * 8 * BLOCKS["whiten"] * widest,
+        "fuse": 3 * 4 * BLOCKS["fuse"] * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
+        "train: decoded pictures kept": min(CACHE_BYTES, world.pictures * _decoded(values)),
+        "evaluate": SIMILARITIES + 4 * world.evaluation * widest,
+    }
+
+
+def seconds(
+    values: dict[str, Any],
+    world: World,
+    trial: Trial,
+    dims: dict[str, int],
+    out: dict[str, int],
+    steps: int,
+) -> dict[str, float]:
+    """Seconds by stage: networks as timed, reading beside them, arithmetic, starts of programs."""
+    train, fuse, teachers = values["train"], values["fuse"], values["teachers"]
+    load = trial.load or 0.0
+    extract = sum(
+        trial.start + beside(world.views * trial.view[t], world.views * load)
+        for t in teachers
+        if t in trial.view
+    )
+    one = trial.step / (3 * 2 * fuse["batch"])  # of a training view, forward alone
+    describe = sum(
+        trial.start + world.evaluation * trial.view[t] * _whole(values, t, s["image_px"])
+        for t, s in teachers.items()
+        if t in trial.view
+    )
+    for ours in ("student", "untrained"):
+        size = _whole(values, ours, train["view_px"], train["image_px"])
+        describe += trial.start + world.evaluation * one * size
+    whole = one * PHOTO_RATIO * (train["image_px"] / train["view_px"]) ** 2
+    measured = 1 + (steps * train["epochs"] // train["validate_every"] if world.aside and
+                    train["validate_every"] else 0)  # fmt: skip
+    m, wide = world.views, sum(out[t] for t in values["ensemble"])
+    sampled = min(values["whiten"]["samples"], m)
+    whiten = sum(
+        2 * (sampled * d * d + 10 * d**3) + m * d * out[t] for t, d in dims.items()
+    )  # float64 costs twice
+    fused = steps * fuse["epochs"] * fuse["batch"] ** 2 * wide + m * wide * fuse["dim"]
+    rank = world.evaluation**2 * (sum(dims.values()) + sum(out.values()))
+    light = 0.4 * trial.start  # without torch
+    return {
+        "prepare": light + trial.draw * (world.pictures + world.aside + world.evaluation),
+        "extract": extract,
+        "whiten": light * len(dims) + whiten / trial.operations,
+        "fuse": light + fused / trial.operations,
+        "train": trial.start
+        + steps * train["epochs"] * beside(trial.step, 2 * fuse["batch"] * load)
+        + measured * world.aside * whole,
+        "describe": describe,
+        "evaluate": 2 * light + rank / trial.operations,
+    }
+
+
+def beside(network: float, loading: float) -> float:
+    """Loading processes work beside the network, and take its cores where it computes on them."""
+    workers = runtime.workers()
+    if runtime.device().type != "cpu" and workers:
+        return max(network, loading / workers)
+    cores = len(os.sched_getaffinity(0))
+    return network + loading / max(min(workers + 1, cores), 1)
+
+
+def _whole(values: dict[str, Any], model: str, view_px: int, own_px: int | None = None) -> float:
+    """What a picture at all its scales costs `model`, in views of `view_px` squared."""
+    p = values["describe"]
+    how = how_of(p["scales"], p["image_px"], model, own_px or view_px, Path("params.yaml"))
+    px = how.px or NATIVE_PX
+    return PHOTO_RATIO * (px / view_px) ** 2 * sum(s * s for s in how.scales)
+
+
+def _decoded(values: dict[str, Any]) -> float:
+    """Bytes of a decoded picture: of a drawn one, else of a photograph of 1024 x 768."""
+    return 3 * PHOTO_RATIO * (_drawn_px(values) or NATIVE_PX) ** 2
+
+
+def _drawn_px(values: dict[str, Any]) -> int | None:
+    """Long side of the pictures of a dataset that draws its own (it says how large they are)."""
+    px = values["datasets"].get(values["prepare"]["dataset"], {}).get("image_px")
+    return int(px) if px else None
+
+
+def _whitened(p: dict[str, Any], teacher: str, own: int) -> int:
+    if p["method"] == "none":
+        return own
+    dim = p["dim"][teacher] if isinstance(p["dim"], dict) else p["dim"]
+    return int(min(dim, own))

@@ -1,0 +1,149 @@
+"""Write a student as ONNX and .pt2, compared with torch on real pictures before it is kept.
+
+    whiten-mtd export models/student exported
+    whiten-mtd export models/student student.onnx --pictures my/pictures
+
+A folder gets `model.onnx`, `model.pt2`, the weights with their `config.json`, and a model card; it
+can be uploaded to a model hub as it is. Input: RGB (B, 3, H, W) in [0, 1], each of them free; the
+metadata say how a picture becomes that, and at which scales it is described.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+from pydantic import BaseModel
+
+from ...core import console, files, params, store
+from ...core.errors import UserError
+from ...images import listing, reading, rendering
+from ...images.scales import Scales, Side, how_of
+from ...images.sets import EvaluationSet
+from . import model_card, programs
+
+app = console.app()
+BATCHES = (1, 33)  # sizes that are compared
+PREPARED = (Path("data/prepared/validation.h5"), Path("data/prepared/evaluation"))
+
+
+class Describe(BaseModel):
+    """What an export takes over from section `describe` of params.yaml."""
+
+    scales: Scales | dict[str, Scales]
+    image_px: Side | dict[str, Side]
+
+
+@app.command()
+def main(
+    student: Path,
+    out: Path,
+    pictures: Path = typer.Option(
+        None, help="Real pictures to compare on; those that `prepare` set aside by default."
+    ),
+    params_file: Path = params.OPTION,
+) -> None:
+    """Export STUDENT to the folder OUT, or to a single file .onnx or .pt2."""
+    from ...distill import student as students
+    from ...nets import weights
+
+    if out.suffix in (".onnx", ".pt2"):
+        names = [f"model{out.suffix}"]
+    elif out.suffix or (out.exists() and not out.is_dir()):
+        raise UserError(f"{out}: give a folder, or a file that ends in .onnx or .pt2")
+    else:
+        names = ["model.onnx", "model.pt2"]
+    net = students.load(student)
+    p = params.check(_described(params_file), Describe, f"{params_file}: describe")
+    how = how_of(p.scales, p.image_px, student.resolve().name, net.image_px, params_file)
+    about = {
+        "format": store.file_format("exported"), "model": net.config["model"],
+        "weights": weights.digest_of_state(net), "dim": net.dim,
+        "image_px": how.px, "scales": how.scales,
+        "init": net.config["init"], "aligned": bool(net.config.get("aligned", False)),
+        "input": "RGB (B, 3, H, W) float32 in [0, 1]; mean and std are inside",
+        "picture": "EXIF orientation applied, RGB, long side at most image_px, never enlarged "
+        "(Pillow, antialiased bilinear; null: as it is); at each scale, resized bilinearly without "
+        "anti-aliasing; unit descriptors summed, then unit length",
+    }  # fmt: skip
+    sample = sample_of(pictures, how.px or net.image_px)
+    with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as scratch:
+        folder = Path(scratch, "exported")
+        folder.mkdir()
+        written = programs.write(net, about, folder, names)
+        speed = {n: programs.compare(net, folder / n, about, sample) for n in written}
+        if out.suffix:
+            os.replace(folder / names[0], out)
+        else:
+            fill(folder, student, about, speed, params_file)
+            replace(folder, out)
+    console.say(f"{out}: written")
+
+
+def sample_of(pictures: Path | None, px: int) -> list[np.ndarray]:
+    """Batches of real pixels: whole pictures by shape, one by one, and squares in one batch."""
+    found = list(_files(pictures))[: BATCHES[-1]]
+    if not found:
+        raise UserError(
+            "no pictures to compare on; run prepare first, or give some: --pictures FOLDER"
+        )
+    read = [reading.read(file) for file in found]
+    plain = [rendering.plain(image, None, px) for image in read]
+    shapes = [(p.shape[0], p.shape[1]) for p in plain]
+    batches = [np.stack([plain[i] for i in b]) for b in rendering.batches_by_shape(shapes, 33)]
+    whole = {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0, "flip": 0.0}
+    squares = [rendering.render(image, whole, px) for image in read]
+    squares = (squares * BATCHES[-1])[: BATCHES[-1]]
+    return [*(np.stack([p]) for p in plain[:8]), *batches, np.stack(squares)]
+
+
+def _files(pictures: Path | None) -> list[Path]:
+    if pictures is not None:
+        root, names = listing.listed(pictures)
+        return [root / n for n in names]
+    sets = [PREPARED[0], *sorted(PREPARED[1].glob("*.h5"))]  # any real pictures will do
+    for file in (f for f in sets if f.is_file()):
+        found = EvaluationSet.read(file)
+        if len(found.path):
+            return [found.file(i) for i in range(len(found.path))]
+    return []
+
+
+def fill(
+    folder: Path, student: Path, about: dict[str, Any], speed: dict[str, Any], params_file: Path
+) -> None:
+    """The rest of an exported folder: weights, what they are, the card."""
+    for name in ("model.safetensors", "config.json"):
+        shutil.copyfile(student / name, folder / name)
+    files = {f.name: files.digest_of_file(f) for f in sorted(folder.iterdir())}
+    files.write_text(folder / "exported.json", files.to_json({**about, "files": files}))
+    files.write_text(folder / "README.md", model_card.card(folder, about, speed, params_file))
+
+
+def replace(made: Path, out: Path) -> None:
+    """Put a folder in the place of an earlier export; anything else there is left alone."""
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / "exported.json").is_file():
+            raise UserError(f"{out}: holds other things; give a new folder")
+        shutil.rmtree(out)
+    elif out.is_dir():
+        out.rmdir()
+    os.replace(made, out)
+
+
+def _described(params_file: Path) -> dict[str, Any]:
+    values = params.read(params_file)["describe"]
+    return {key: values[key] for key in Describe.model_fields if key in values}
+
+
+def _parent(out: Path) -> Path:
+    parent = out.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent
+
+
+if __name__ == "__main__":
+    console.main(app)

@@ -1,0 +1,84 @@
+"""The model card of an exported student, made from the run that it came from."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from ...core import files, params
+from ...core.errors import UserError
+from ...images.sets import TrainSet
+from .. import pages
+
+
+def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], params_file: Path) -> str:
+    """What the student came from, its scores with their protocol, bytes, speed, licences.
+
+    Says only what the files of the run beside `params_file` show, and only where they are of these
+    very weights.
+    """
+    base = params_file.parent
+    values = params.read(params_file)
+    table = params.teachers(values, params_file)
+    config = files.read_json(folder / "config.json")
+    return pages.render(
+        "card.md", about=about, config=config, speed=speed,
+        teachers=[_teacher(n, table[n]) for n in values["ensemble"]],
+        pictures=_pictures(base / "data/prepared/train.h5"), dataset=values["prepare"]["dataset"],
+        scores=_scores(base, about["weights"]), machine=_machine(),
+        files=[(f.name, f.stat().st_size) for f in sorted(folder.iterdir())],
+    )  # fmt: skip
+
+
+def _teacher(name: str, settings: dict[str, Any]) -> dict[str, str]:
+    return {
+        "name": name, "kind": str(settings["kind"]), "model": str(settings.get("model", "")),
+        "licence": str(settings.get("licence") or "not stated in teachers." + name),
+    }  # fmt: skip
+
+
+def _pictures(train: Path) -> dict[str, int] | None:
+    """How many pictures and groups it was trained on, where the list is there."""
+    try:
+        views = TrainSet.read(train)
+    except UserError:
+        return None
+    return {
+        "pictures": len(views.image_id), "views": len(views.view_image),
+        "groups": len(set(views.group[views.group >= 0].tolist())),
+    }  # fmt: skip
+
+
+def _scores(base: Path, weights: str) -> list[dict[str, Any]]:
+    """Rows of set, protocol, difficulty and mAP of these weights, and of the untrained student."""
+    results = base / "data/results"
+    try:
+        found, models = (
+            files.read_json(results / f"{n}.json") for n in ("metrics", "models")
+        )  # fmt: skip
+    except UserError:
+        return []
+    rows = []
+    for name, scores in found.items():
+        student = models.get(name, {}).get("student", {})
+        if student.get("weights") != weights:
+            continue
+        asked = name.partition("+")[0]  # a+b: set a among the distractors b
+        truth = files.read_json(base / f"data/prepared/evaluation/{asked}.json")
+        for level, own in scores["student"].items():
+            before = scores["untrained"].get(level, {})
+            rows.append({
+                "set": name, "protocol": truth["protocol"], "level": level, "map": own["map"],
+                "recall": own.get("recall@1"), "before": before.get("map"),
+                "queries": len(truth["queries"]), "scales": student.get("scales", "1"),
+            })  # fmt: skip
+    return rows
+
+
+def _machine() -> str:
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        names = [ln.split(":", 1)[1].strip() for ln in lines if ln.startswith("model name")]
+        return f"{names[0]}, {len(names)} cores" if names else name
+    except OSError:
+        return name

@@ -1,0 +1,152 @@
+"""Exported programs: made by torch, run, compared with the network that they came from."""
+
+import copy
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...core import console
+from ...core.errors import UserError
+from ...retrieval.onnx_student import METADATA, Exported
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TOLERANCE = 1e-4  # largest difference of a component of a unit descriptor
+
+
+def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str]) -> list[str]:
+    """Write the programs `names` into `folder`. Raises UserError where torch cannot."""
+    import torch
+
+    free = torch.export.Dim.DYNAMIC
+    # Large enough for every map to have many pixels: a size of one would be taken for a constant.
+    example = torch.rand(2, 3, 256, 192)
+    text = json.dumps(about, sort_keys=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            console.say("exporting (half a minute for a small network)")
+            program = torch.export.export(
+                exportable(net), (example,), dynamic_shapes=({0: free, 2: free, 3: free},)
+            )
+            if "model.pt2" in names:
+                torch.export.save(
+                    program, folder / "model.pt2", extra_files={f"{METADATA}.json": text}
+                )
+            if "model.onnx" in names:
+                made = torch.onnx.export(
+                    program, (), dynamo=True, verbose=False, external_data=False,
+                    input_names=["image"], output_names=["descriptor"],
+                )  # fmt: skip
+                assert made is not None
+                made.model.metadata_props[METADATA] = text
+                made.save(folder / "model.onnx")
+        except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
+            line = next((ln for ln in str(error).splitlines() if ln.strip()), type(error).__name__)
+            raise UserError(
+                f"{about['model']}: torch cannot export it with free batch, height and width "
+                f"({line.strip()[:150]}); choose another trunk (`student` in params.yaml)"
+            ) from None
+    return names
+
+
+def exportable(net: "nn.Module") -> "nn.Module":
+    """A copy whose TensorFlow-like padding is plain arithmetic of whole numbers.
+
+    timm's own (a maximum over a rounded-up quotient) makes the exporter reason for ever about sizes
+    that are free. The same numbers: the total is k - s + (-size mod s), where k >= s.
+    """
+    import torch.nn.functional as F
+    from timm.layers import Conv2dSame
+    from torch import nn
+
+    class Same(nn.Conv2d):
+        def forward(self, x: Any) -> Any:
+            sides, sizes = [], []
+            for size, k, s, d in zip(
+                x.shape[-2:], self.kernel_size, self.stride, self.dilation, strict=True
+            ):
+                reach = d * (k - 1) + 1
+                total = reach - s + (-size) % s if s > 1 and reach >= s else reach - 1
+                total = total if reach > 1 else 0  # a 1 x 1 window never reaches over the border
+                sides.append((total // 2, total - total // 2))
+                sizes.append((size + s - 1) // s)
+            (top, bottom), (left, right) = sides
+            y = F.conv2d(
+                F.pad(x, (left, right, top, bottom)), self.weight, self.bias, self.stride, 0,
+                self.dilation, self.groups,
+            )  # fmt: skip
+            return y.narrow(-2, 0, sizes[0]).narrow(-1, 0, sizes[1])  # nothing is cut: a word
+
+    made = copy.deepcopy(net).eval()
+    for module in made.modules():
+        if isinstance(module, Conv2dSame):
+            module.__class__ = Same  # type: ignore[assignment]
+    return made
+
+
+def compare(
+    net: "nn.Module", file: Path, about: dict[str, Any], sample: list[np.ndarray]
+) -> dict[str, float]:
+    """Compare a program with torch: an ONNX one at the scales described, a .pt2 at scale one.
+
+    Returns the largest difference, the least side that the program takes, and milliseconds. Raises
+    UserError where they differ: nothing is kept then.
+    """
+    if file.suffix == ".pt2":
+        about = {**about, "scales": [1.0]}
+    run, least = _runner(file, about)
+    sample = [x for x in sample if min(x.shape[1:3]) >= least]
+    if not sample:
+        raise UserError(f"{file.name}: takes sides of {least} pixels or more, no picture has them")
+    differences = [float(np.abs(run(x) - _by_torch(net, x, about)).max()) for x in sample]
+    worst = max(differences)
+    sizes = sorted({len(x) for x in sample})
+    console.result(
+        f"{file.name}: largest difference to torch {worst:.1e}, {sum(map(len, sample))} pictures "
+        f"in batches of {sizes[0]} to {sizes[-1]}, {len({x.shape[1:3] for x in sample})} shapes"
+        + (f"; takes sides of {least} pixels or more" if least > 1 else "")
+    )
+    if not worst <= TOLERANCE:
+        raise UserError(f"{file.name}: differs from torch by more than {TOLERANCE:g}; not kept")
+    return {"difference": worst, "least_side": least, "ms": _milliseconds(run, sample[0]),
+            "torch_ms": _milliseconds(lambda x: _by_torch(net, x, about), sample[0])}  # fmt: skip
+
+
+def _runner(file: Path, about: dict[str, Any]) -> tuple[Any, int]:
+    """(pixels to descriptors by a program, the least side of a picture that it takes)."""
+    if file.suffix == ".onnx":
+        return Exported.read(file).describe, 1
+    import torch
+
+    program = torch.export.load(file)
+    # torch.export proves its program for maps of more than one pixel only, and checks that.
+    least = max(int(bounds.lower) for bounds in program.range_constraints.values())
+    net = torch.export.unflatten(program)
+    return lambda x: _by_torch(net, x, about), least
+
+
+def _by_torch(net: "nn.Module", pixels: np.ndarray, about: dict[str, Any]) -> np.ndarray:
+    import torch
+
+    from ...nets.embed import describe
+    from ...nets.layers import as_input
+
+    with torch.inference_mode():
+        x = as_input(torch.from_numpy(pixels), torch.device("cpu"))
+        return describe(net, x, about["scales"]).numpy()
+
+
+def _milliseconds(run: Any, pixels: np.ndarray) -> float:
+    """Median of nine runs on one picture, after a warm-up."""
+    times = []
+    for _ in range(11):
+        start = time.perf_counter()
+        run(pixels)
+        times.append(time.perf_counter() - start)
+    return round(1000 * sorted(times[2:])[4], 2)

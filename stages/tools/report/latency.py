@@ -1,0 +1,125 @@
+"""What a description costs on this machine: milliseconds a picture, measured once and kept.
+
+The time is that of the network alone, one picture at a time at all scales of the protocol; reading
+the picture is not in it. It depends on the architecture, not on the weights, so equal networks
+share one measurement. Kept in `data/speed.json` by machine.
+"""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core import console, files, runtime
+from ...core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FILE = Path("data/speed.json")
+ROUNDS, WARM = 9, 2  # timings of each network, the first ones not counted
+Spec = dict[str, Any]  # what to build, and at which px and scales it is asked
+
+
+def machine() -> str:
+    """The processor (or GPU) and how many cores this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        name = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    device = os.environ.get("WHITEN_MTD_DEVICE", "")
+    return f"{name}, {len(os.sched_getaffinity(0))} cores{f', {device}' if device else ''}"
+
+
+def of_student(config: dict[str, Any], px: int, scales: str) -> Spec:
+    """What a student (its config.json) is asked to do."""
+    keys = ("model", "dim", "head", "pool", "gem_p")
+    return {"student": {k: config[k] for k in keys}, "px": px, "scales": scales}
+
+
+def of_teacher(settings: dict[str, Any], px: int, scales: str) -> Spec:
+    """What a teacher (its map in params.yaml) is asked to do."""
+    left = ("image_px", "licence", "sha256")
+    kept = {k: v for k, v in settings.items() if k not in left}
+    return {"teacher": kept, "px": px, "scales": scales}
+
+
+def known(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, float]]:
+    """What was measured here before: digest of a spec -> ms, parameters."""
+    table = files.read_json(file) if file.is_file() else {}
+    here = table.get(machine(), {}) if isinstance(table, dict) else {}
+    return {d: here[d] for d in map(files.digest_of, specs) if d in here}
+
+
+def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, float]]:
+    """`known`, the missing ones measured in turn, so that a busy machine slows all alike."""
+    wanted = {files.digest_of(s): s for s in specs}
+    found = known(wanted.values(), file)
+    nets = {d: n for d, s in wanted.items() if d not in found and (n := _built(s)) is not None}
+    if not nets:
+        return found
+    console.say(f"timing {len(nets)} networks, once; kept in {file}")
+    times: dict[str, list[float]] = {d: [] for d in nets}
+    for _ in range(ROUNDS + WARM):
+        for digest, net in nets.items():
+            times[digest].append(_milliseconds(net, wanted[digest]))
+    for digest, net in nets.items():
+        found[digest] = {
+            "ms": round(statistics.median(times[digest][WARM:]), 2),
+            "parameters": sum(p.numel() for p in net.parameters()),
+        }
+    table = files.read_json(file) if file.is_file() else {}
+    table[machine()] = {**table.get(machine(), {}), **found}
+    files.write_text(file, files.to_json(table))
+    return found
+
+
+def _built(spec: Spec) -> "nn.Module | None":
+    """The network of a spec, its weights random where that is enough; None if not to be had."""
+    from ...nets import layers
+
+    try:
+        net = _student(spec["student"]) if "student" in spec else _teacher(spec["teacher"])
+    except UserError as error:
+        console.say(f"not timed: {str(error).splitlines()[0]}")
+        return None
+    return layers.ready(net, runtime.device())
+
+
+def _student(config: dict[str, Any]) -> "nn.Module":
+    from ...distill.student import Student
+
+    dim = config["dim"] if config["head"] else None
+    return Student(
+        config["model"], dim=dim, image_px=0, pool=config["pool"], gem_p=config["gem_p"]
+    ).eval()
+
+
+def _teacher(settings: dict[str, Any]) -> "nn.Module":
+    from ... import teachers
+
+    values = {**settings, "image_px": 224}
+    if values["kind"] == "any_timm":
+        values["weights"] = "random"
+    return teachers.load(values["kind"], values, "teachers")
+
+
+def _milliseconds(net: "nn.Module", spec: Spec) -> float:
+    import torch
+
+    from ...nets import embed
+
+    device = next(net.parameters()).device
+    x = torch.rand(1, 3, max(round(0.75 * spec["px"]), 1), spec["px"], device=device)
+    scales = [float(s) for s in spec["scales"].split()]
+    with torch.inference_mode():
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        embed.describe(net, x, scales).cpu()
+        return 1000 * (time.perf_counter() - start)

@@ -1,0 +1,112 @@
+"""Print the scores of the latest run, where its pictures are, and what to try next.
+
+whiten-mtd results
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ...core import console, files, params
+from ...core.errors import UserError
+from ...retrieval import score_table, scoring_rules
+from . import runs, table
+
+app = console.app()
+NEXT = """Try next (source .venv/bin/activate first):
+  dvc repro                                  # nothing to do: every stage is cached
+  dvc exp run -S fuse.strategy=mean          # another fusion: starts at fuse
+  dvc exp run -S train.loss=contrastive      # no teacher at all: the honest baseline
+  dvc exp show                               # all experiments side by side
+  whiten-mtd verify                          # stored descriptors against the live teachers
+  whiten-mtd report report.html              # all of it on one page, with pictures"""
+
+
+@app.command()
+def main(
+    results: Path = typer.Option(Path("data/results"), help="What evaluate wrote."),
+    against: Path = typer.Option(None, help="An earlier run's folder of results, to compare with."),
+    params_file: Path = params.OPTION,
+    json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Print the scores of the latest run."""
+    table = files.read_json(results / "metrics.json")
+    if json:
+        console.result(files.to_json(table).rstrip())
+        return
+    order = ("student", "asymmetric", "untrained")
+    table = {
+        data: {m: scores[m] for m in sorted(scores, key=lambda m: (m not in order, m == "fused"))}
+        for data, scores in table.items()
+    }
+    console.result(score_table.as_text(table))
+    rules = scoring_rules.read(results / "protocol.json")
+    for name, of_models in rules.items():
+        console.result("\n".join(scoring_rules.lines(name, of_models)))
+    if against is not None:
+        compared(table, rules, against)
+    for line in costs(results, params_file):
+        console.result(line)
+    about = files.read_json(results / "models.json")
+    for name, models in about.items():
+        student = models["student"]
+        console.result(
+            f"\n{name}: student of {student['dim']} dimensions, first weights {student['init']}; "
+            f"pictures: {', '.join(str(p) for p in pictures(results, name))}"
+        )
+    console.result(f"\n{NEXT}")
+
+
+def compared(
+    table: dict[str, Any], rules: dict[str, dict[str, scoring_rules.Protocol]], against: Path
+) -> None:
+    """The change of mAP from the run in `against`; a warning where the protocols differ."""
+    earlier = files.read_json(against / "metrics.json")
+    rules_then = scoring_rules.read(against / "protocol.json")
+    for name in table:
+        then = score_table.flat(earlier.get(name, {}))
+        for model, scores in score_table.flat(table[name]).items():
+            if model not in then:
+                continue
+            told = scoring_rules.warning(
+                f"{name}, {model}", rules[name][model], rules_then[name][model]
+            )
+            if told:
+                console.say(told)
+            both = [
+                (d, s["map"], then[model][d]["map"]) for d, s in scores.items() if d in then[model]
+            ]
+            cells = ", ".join(f"{d} {new:.1f} ({new - old:+.1f})" for d, new, old in both)
+            console.result(f"{name}, {model}, against {against}: {cells}")
+
+
+def costs(results: Path, params_file: Path) -> Iterator[str]:
+    """A line a set: mAP, megabytes and milliseconds of student and teachers, where timed here."""
+    if results != Path("data/results"):
+        return
+    try:
+        run = runs.workspace(params_file)
+        known = table.timed([run], speed=False)
+        for data in run.metrics if known else ():
+            difficulty = run.main_difficulty(data)
+            rows = [r for r in table.table(run, data, known) if r["role"] and r["ms"]]
+            cells = (
+                f"{r['label'].removesuffix(' whitened')} {r['scores'][difficulty]['map']:.1f} mAP "
+                f"{4 * r['parameters']:.1f} MB {r['ms']:.0f} ms"
+                for r in rows
+            )
+            yield f"\n{data} {difficulty}: {'; '.join(cells)}"
+    except UserError:
+        return  # a run that is not whole has scores to print all the same
+
+
+def pictures(results: Path, name: str) -> list[Path]:
+    """What there is to look at of one set, and the training curve."""
+    drawn = [results / "plots" / name / f for f in ("queries.png", "map.png", "similarities.png")]
+    return [p for p in (*drawn, Path("models/student/training.png")) if p.is_file()]
+
+
+if __name__ == "__main__":
+    console.main(app)

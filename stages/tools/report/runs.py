@@ -1,0 +1,209 @@
+"""One finished run as its files tell it: the workspace's, or an experiment's by its DVC name."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from ...core import params
+from ...core.errors import UserError
+from ...core.plugins import nearest
+from ...retrieval import metrics, scoring_rules
+from ...retrieval.scoring_rules import UNKNOWN
+from . import latency
+
+T = TypeVar("T")
+Read = Callable[[str], bytes]  # a file of the run by its path; FileNotFoundError
+HERE = "this run"
+
+
+@dataclass(frozen=True)
+class Run:
+    """`metrics`, `models` as evaluate wrote them; `queries` (set, model, difficulty) -> query ->
+    AP in percent; `history` one map a step; `config` of the student; `params` all of them."""
+
+    name: str
+    metrics: dict[str, Any]
+    models: dict[str, Any]
+    queries: dict[tuple[str, str, str], dict[str, float]]
+    history: list[dict[str, float]]
+    config: dict[str, Any]
+    params: dict[str, Any]
+    rules: dict[
+        str, dict[str, scoring_rules.Protocol]
+    ]  # set -> model -> what its score was made by
+
+    @classmethod
+    def read(cls, name: str, read: Read) -> "Run":
+        """All of it through `read`. Raises UserError naming the file that is missing."""
+
+        def parsed(path: str) -> Any:
+            try:
+                return json.loads(_file(read, path, name))
+            except ValueError as error:
+                raise UserError(f"{name}: {path}: not JSON ({error})") from None
+
+        scores = parsed("data/results/metrics.json")
+        if not isinstance(scores, dict) or not scores:
+            raise UserError(f"{name}: data/results/metrics.json: no scores; evaluation is empty")
+        queries = _table(read, "data/results/queries.csv", name, _of_queries)
+        history = _table(read, "models/student/history.csv", name, _of_steps)
+        text = _file(read, "params.yaml", name)
+        return cls(
+            name, scores, parsed("data/results/models.json"), queries, history,
+            parsed("models/student/config.json"), YAML(typ="safe").load(text),
+            {
+                s: {m: scoring_rules.from_map(p, f"{name}: {s}, {m}") for m, p in of.items()}
+                for s, of in parsed("data/results/protocol.json").items()
+            },
+        )  # fmt: skip
+
+    def main_difficulty(self, data: str) -> str:
+        """The difficulty that headlines use: medium where there is one."""
+        there = list(self.metrics[data]["student"])
+        if not there:
+            raise UserError(f"{self.name}: {data}: no query has a positive; nothing to report")
+        return "medium" if "medium" in there else there[0]
+
+    def difficulties(self, data: str) -> list[str]:
+        """Those that were scored, easiest first."""
+        known = [d for p in metrics.DIFFICULTIES.values() for d in p]
+        there = self.metrics[data]["student"]
+        return sorted(there, key=lambda d: known.index(d) if d in known else len(known))
+
+    def fingerprint(self, data: str) -> str:
+        """Digest of the rules that the student's scores were made by; equal ones compare."""
+        return self.rules[data]["student"].digest
+
+    def spec(self, data: str, model: str) -> latency.Spec | None:
+        """What `model` is asked to do in `data`; None for what is no network of its own."""
+        about = self.models[data].get(model, {})
+        px, scales = str(about.get("image_px")), str(about.get("scales", UNKNOWN))
+        own = ("student", "untrained", *self.params["teachers"])
+        if not px.isdecimal() or scales == UNKNOWN or model not in own:
+            return None  # ready descriptors, pictures as they are, an earlier student
+        return self._spec(model, int(px), scales, int(about["dim"]))
+
+    def _spec(self, model: str, px: int, scales: str, dim: int) -> latency.Spec:
+        if model == "student":
+            return latency.of_student(self.config, px, scales)
+        if model == "untrained":
+            config = {**self.config, "head": False, "dim": dim}
+            return latency.of_student(config, px, scales)
+        return latency.of_teacher(self.params["teachers"][model], px, scales)
+
+
+def workspace(params_file: Path) -> Run:
+    """The run in this folder; its parameters checked as far as every command checks them."""
+    params.teachers(params.read(params_file), params_file)
+    given = {"params.yaml": params_file}
+    return Run.read(HERE, lambda path: Path(given.get(path, Path(path))).read_bytes())
+
+
+def experiment(name: str) -> Run:
+    """A DVC experiment (or any git revision) by name. Raises UserError where there is none."""
+    try:
+        from dvc.api import DVCFileSystem
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+        from dvc.scm import NoSCM, SCMError, resolve_rev
+    except ModuleNotFoundError:
+        raise UserError("experiments are read by dvc: pip install 'whiten-mtd[train]'") from None
+    try:
+        repo = Repo()
+        if isinstance(repo.scm, NoSCM):
+            raise UserError("experiments live in a git repository, and this folder is in none")
+        resolve_rev(repo.scm, name)
+        files = DVCFileSystem(rev=name)
+    except SCMError:
+        there = names()
+        told = f": choose from {', '.join(there)}" if there else ": there are none"
+        raise UserError(f"no experiment {name!r}{nearest(name, there)}{told}") from None
+    except DvcException as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from None
+
+    def read(path: str) -> bytes:
+        try:
+            with files.open(path, "rb") as f:
+                return f.read()
+        except (OSError, DvcException):
+            raise FileNotFoundError(path) from None
+
+    return Run.read(name, read)
+
+
+def names() -> list[str]:
+    """The experiments of this commit."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        listed = Repo().experiments.ls(all_commits=True)
+    except DvcException:
+        return []
+    return sorted({name for own in listed.values() for name, *_ in own if name})
+
+
+def differences(run: Run, base: Run) -> list[tuple[str, Any, Any]]:
+    """(dotted key, its value in `base`, in `run`) of every parameter that differs."""
+    a, b = _flat(base.params), _flat(run.params)
+    return [(k, a.get(k), b.get(k)) for k in dict.fromkeys((*a, *b)) if a.get(k) != b.get(k)]
+
+
+def gain(run: Run, base: Run, data: str, difficulty: str) -> tuple[float, float, float] | None:
+    """(mean difference of the student's AP, its 95 % interval) over the queries both have."""
+    key = (data, "student", difficulty)
+    mine, theirs = run.queries.get(key, {}), base.queries.get(key, {})
+    shared = [q for q in mine if q in theirs]
+    if not shared or run.fingerprint(data) != base.fingerprint(data):
+        return None
+    change = np.array([mine[q] - theirs[q] for q in shared])
+    return (float(change.mean()), *metrics.bootstrap(change))
+
+
+def _file(read: Read, path: str, name: str) -> str:
+    try:
+        return read(path).decode("utf-8")
+    except FileNotFoundError:
+        how = "run `dvc repro` first" if name == HERE else "run that experiment again"
+        raise UserError(f"{name}: {path} is missing; {how}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{name}: {path}: not UTF-8; run the stage that writes it again") from None
+
+
+def _table(read: Read, path: str, name: str, parse: Callable[[Any], T]) -> T:
+    """A table's rows as `parse` has them. Raises UserError where they are not what it expects."""
+    try:
+        return parse(csv.DictReader(io.StringIO(_file(read, path, name)), strict=True))
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{name}: {path}: not the table that its stage writes ({error}); run it again"
+        ) from None
+
+
+def _of_queries(rows: Iterable[dict[str, str]]) -> dict[tuple[str, str, str], dict[str, float]]:
+    out: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in rows:
+        key = (row["set"], row["model"], row["difficulty"])
+        out.setdefault(key, {})[row["query"]] = float(row["ap"])
+    return out
+
+
+def _of_steps(rows: Iterable[dict[str, str]]) -> list[dict[str, float]]:
+    return [{k: float(v) for k, v in row.items() if v} for row in rows]
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict) or not values:
+        return {prefix: values}
+    return {
+        k: v
+        for key, value in values.items()
+        for k, v in _flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
+    }

@@ -1,0 +1,82 @@
+"""Teachers against student, a row a model: its scores and what describing a picture costs."""
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+
+from ...core import files
+from ...retrieval import metrics, score_table
+from . import latency
+from .runs import Run
+
+Known = dict[str, dict[str, float]]  # digest of a spec -> ms, parameters
+
+
+def timed(runs: list[Run], speed: bool) -> Known:
+    """What each network costs here: kept measurements, the missing ones made where possible."""
+    specs = [s for r in runs for d in r.metrics for m in r.models[d] if (s := r.spec(d, m))]
+    if speed and importlib.util.find_spec("torch"):
+        return latency.measured(specs)
+    return latency.known(specs)
+
+
+def table(run: Run, data: str, costs: Known) -> list[dict[str, Any]]:
+    """A row a model: scores, interval of the main mAP, and what a picture costs."""
+    difficulty = run.main_difficulty(data)
+    rows = []
+    order = ["student", "asymmetric", "compatible", "earlier", "untrained"]
+    order += [*run.params["teachers"], "fused"]
+    shown = {m: run.metrics[data][m] for m in order if m in run.metrics[data]}
+    for label, scores in score_table.flat(shown).items():
+        aps = np.array([*run.queries.get((data, label, difficulty), {}).values()])
+        rows.append(
+            {
+                "label": label, "scores": scores, "role": role(label),
+                "interval": metrics.bootstrap(aps) if len(aps) else None,
+                **cost(run, data, label, costs),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def role(label: str) -> str:
+    """How a model is drawn in the trade-off picture; empty: not at all."""
+    name, _, state = label.rpartition(" ")
+    if name:
+        return "teacher" if state == "whitened" else ""
+    return label if label in ("student", "untrained", "fused") else ""
+
+
+def cost(run: Run, data: str, label: str, costs: Known) -> dict[str, Any]:
+    """ms, parameters (millions), bytes and dim of a model's description of one picture."""
+    name, _, state = label.rpartition(" ")
+    if label == "fused":
+        parts = [cost(run, data, f"{t} whitened", costs) for t in run.params["ensemble"]]
+        total = {
+            k: sum(p[k] for p in parts) if all(p[k] for p in parts) else None
+            for k in ("ms", "parameters", "dim")
+        }
+        return {**total, "bytes": 2 * (total["dim"] or 0), "px": None}
+    model = name or ("student" if label in ("asymmetric", "compatible") else label)
+    about = run.models[data][model]
+    spec = run.spec(data, model)
+    found = costs.get(files.digest_of(spec), {}) if spec else {}
+    dim = int(about["dim"])
+    if state == "whitened" and name:
+        dim = whitened_dim(run, name, dim)
+    elif label == "asymmetric":
+        dim = int(run.params["fuse"]["dim"])
+    count = found.get("parameters")
+    return {
+        "ms": found.get("ms"), "parameters": count / 1e6 if count else None, "dim": dim,
+        "bytes": 2 * dim, "px": about.get("image_px"),
+    }  # fmt: skip
+
+
+def whitened_dim(run: Run, teacher: str, own: int) -> int:
+    """Dimensions that a teacher keeps."""
+    p = run.params["whiten"]
+    if p["method"] == "none":
+        return own
+    return int(p["dim"][teacher] if isinstance(p["dim"], dict) else p["dim"])

@@ -1,0 +1,1 @@
+"""An index and what asks it: index, search, serve, calibrate."""

@@ -1,0 +1,156 @@
+"""Choose the score from which a result counts as a match, and keep it with the index.
+
+    whiten-mtd calibrate my-index --rate 0.01
+    whiten-mtd calibrate my-index --measure data/prepared/evaluation/mine.h5
+
+The groups that `prepare` set aside are described by the index's own student. A pair of pictures of
+different groups is a false match where it reaches the threshold; `--rate` is their share. What
+that means for a whole search of this index is said too, or calibrated by `--per search`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from ...core import console, files, store
+from ...core.errors import UserError
+from ...images.sets import EvaluationSet
+from ...retrieval.onnx_student import Exported
+from . import answers, faiss_index
+from . import generations as indexes
+from .generations import Index
+
+app = console.app()
+FEW_GROUPS = 20  # below it the rate on other groups is not much like the one asked for
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Described pictures and the number of the thing that each shows."""
+
+    rows: np.ndarray
+    group: np.ndarray
+    files: list[str]
+
+
+@app.command()
+def main(
+    index: Path,
+    pictures: Path = typer.Option(
+        Path("data/prepared/validation.h5"), help="Pictures of known groups, never trained on."
+    ),
+    rate: float = typer.Option(0.01, help="Share of false matches to allow, 0 to 1."),
+    per: str = typer.Option("pair", help="Of pairs, or of searches: pair or search."),
+    measure: Path = typer.Option(None, help="Also measure the threshold on this other set."),
+    model: Path = typer.Option(None, help="An exported student, where the index has none in it."),
+) -> None:
+    """Calibrate INDEX at a false-match rate."""
+    if not 0 < rate < 1 or per not in ("pair", "search"):
+        raise UserError("--rate is a share between 0 and 1, --per is pair or search")
+    indexes.current(index)  # before anything is made in a folder that is no index
+    with indexes.writing(index):
+        found, net = answers.open_index(index, model)
+        known = labelled(pictures, net)
+        scores = false_scores(found, known) if per == "pair" else search_scores(found, known)
+        if len(scores) * rate < 1:
+            raise UserError(
+                f"{pictures}: {len(scores)} {per}s of different things cannot tell a rate of "
+                f"{rate:g}; give more pictures, or a rate of at least {1 / max(len(scores), 1):.2g}"
+            )
+        threshold = threshold_at(scores, rate)
+        groups = len(np.unique(known.group))
+        calibration = {
+            "threshold": threshold, "rate": rate, "per": per, "samples": len(scores),
+            "groups": groups, "pictures": files.digest_of(known.files),
+        }  # fmt: skip
+        columns = store.Stored(index / f"{found.generation:06d}" / "pictures.h5", "pictures")
+        names = ("id", "root", "path", "image_id", "bytes")
+        about = {**found.about, "calibration": calibration}
+        indexes.write(index, found.index, {n: columns[n] for n in names}, about)
+    if groups < FEW_GROUPS:
+        console.say(
+            f"warning: {groups} groups are few: pairs of the same two groups score "
+            f"alike, and other groups may match several times as often; {FEW_GROUPS} tell more"
+        )
+    console.result(f"threshold {threshold:.4f}, at {100 * rate:g} % false matches per {per}")
+    report(found, known, threshold, pictures)
+    if measure is not None:
+        report(found, labelled(measure, net), threshold, measure)
+
+
+def report(found: Index, known: Labelled, threshold: float, of: Path) -> None:
+    """What the threshold does on a set: false and true matches of pairs, false ones of searches."""
+    false, true = false_scores(found, known), true_scores(found, known)
+    searches = search_scores(found, known)
+    text = f"{of}: {len(np.unique(known.group))} things, {len(known.group)} pictures: "
+    text += f"{share(false, threshold)} of {len(false)} pairs of different things match, "
+    text += f"{share(true, threshold)} of {len(true)} pairs of the same; "
+    text += f"{share(searches, threshold)} of {len(searches)} searches for what this index of "
+    console.result(text + f"{len(found)} pictures has not would match something")
+
+
+def share(scores: np.ndarray, threshold: float) -> str:
+    """`1.23 %` of scores that reach the threshold."""
+    return f"{100 * float((scores >= threshold).mean()):.2f} %" if len(scores) else "-"
+
+
+def labelled(path: Path, net: Exported) -> Labelled:
+    """Describe a set with a ground truth; pictures that no query names are things of their own."""
+    found = EvaluationSet.read(path)
+    found.check_pictures()
+    truth = files.read_json(path.with_suffix(".json"))
+    row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
+    group = np.arange(len(row))
+    for query in truth["queries"]:
+        ids = [query["image_id"], *(i for v in query.values() if isinstance(v, list) for i in v)]
+        members = [row[i] for i in ids if i in row]
+        group[np.isin(group, group[members])] = group[members].min()
+    if len(np.unique(group)) < 2:
+        raise UserError(
+            f"{path}: {len(row)} pictures of {len(np.unique(group))} groups; calibration needs "
+            "two groups at least: raise prepare.validation_share, or give --pictures"
+        )
+    paths = [str(found.file(i).resolve()) for i in range(len(row))]
+    rows, kept, errors = net.pictures([Path(f) for f in paths])
+    if errors:
+        raise UserError(errors[0])
+    return Labelled(rows, group[kept], [paths[i] for i in kept])
+
+
+def threshold_at(scores: np.ndarray, rate: float) -> float:
+    """The lowest score that at most `rate` of `scores` reach: float32, as scores are compared."""
+    descending = np.sort(scores.astype(np.float32))[::-1]
+    return float(np.nextafter(descending[int(rate * len(descending))], np.float32(np.inf)))
+
+
+def false_scores(found: Index, known: Labelled) -> np.ndarray:
+    """Scores of a query of one thing with pictures of another, as the index would keep them."""
+    other = known.group[:, None] != known.group
+    return (known.rows @ faiss_index.seen(found.index, known.rows).T)[other]
+
+
+def true_scores(found: Index, known: Labelled) -> np.ndarray:
+    """Scores of different pictures of one thing."""
+    same = (known.group[:, None] == known.group) & ~np.eye(len(known.group), dtype=bool)
+    return (known.rows @ faiss_index.seen(found.index, known.rows).T)[same]
+
+
+def search_scores(found: Index, known: Labelled) -> np.ndarray:
+    """Best score of each picture in the index with the pictures of its own thing left out."""
+    places: dict[str, int] = {f: i for i, f in enumerate(found.files())}
+    own: dict[int, set[int]] = {}
+    for file, group in zip(known.files, known.group.tolist(), strict=True):
+        own.setdefault(group, set()).add(places.get(file, -1))
+    most = max(len(rows) for rows in own.values()) + 1
+    best = []
+    for scores, rows, group in zip(*found.search(known.rows, most), known.group, strict=True):
+        kept: list[Any] = [s for s, r in zip(scores, rows, strict=True) if r not in own[int(group)]]
+        best += kept[:1]
+    return np.array(best, dtype=np.float64)
+
+
+if __name__ == "__main__":
+    console.main(app)

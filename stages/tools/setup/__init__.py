@@ -1,0 +1,1 @@
+"""What is needed before a run: doctor, preset, convert."""

@@ -1,0 +1,250 @@
+"""Take the tensors out of a checkpoint that also holds pickled objects, executing nothing in it.
+
+    whiten-mtd convert Resnet101-AP-GeM-LM18.pt ap_gem.safetensors
+
+A pickle is a program that may call anything by name. Here every name in it becomes an inert
+stand-in that only keeps what it is given; tensors and arrays are then read from the kept arguments.
+Nothing is imported or called for the file, neither torch nor scikit-learn. Kept are the state dict,
+`model_options` (as JSON) and of each PCA its mean, components and explained variance.
+"""
+
+import json
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ...core import console, files
+from ...core.errors import UserError
+
+app = console.app()
+STATES = ("state_dict", "model_state", "model")  # where a checkpoint keeps its state dict
+OPTIONS = ("model_options", "preprocess")  # plain values kept as metadata
+PCA = ("mean", "components", "explained_variance")  # scikit-learn's attributes, which end in _
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first of the pickles of a file of torch before 1.6
+DTYPES = {
+    "Double": "f8", "Float": "f4", "Half": "f2", "Long": "i8", "Int": "i4", "Short": "i2",
+    "Char": "i1", "Byte": "u1", "Bool": "?",
+}  # fmt: skip
+
+
+@app.command()
+def main(source: Path, out: Path) -> None:
+    """Write the tensors of SOURCE, a PyTorch checkpoint, to OUT, a .safetensors file."""
+    from safetensors.numpy import save_file
+
+    if out.suffix != ".safetensors":
+        raise UserError(f"{out}: the name must end in .safetensors")
+    tensors, metadata, left_out = read(source)
+    with files.atomic(out) as temporary:
+        save_file(tensors, temporary, metadata)
+    rest = f"; left out: {', '.join(left_out)}" if left_out else ""
+    console.say(f"{out}: {len(tensors)} tensors, {len(metadata)} maps of options{rest}")
+
+
+class Inert:
+    """What a name in the pickle becomes: keeps its arguments, state and items, does nothing."""
+
+    name = ""
+    args: tuple[Any, ...]
+    state: Any
+    items: dict[Any, Any]
+    values: list[Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Inert":
+        self = super().__new__(cls)
+        self.args, self.state, self.items, self.values = args, None, {}, []
+        return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the arguments are kept by __new__."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items[key] = value
+
+    def append(self, value: Any) -> None:
+        """What the pickle appends to a list-like object or adds to a set-like one."""
+        self.values.append(value)
+
+    add = append
+
+
+@dataclass
+class Storage:
+    """A block of numbers of a tensor: a dtype, a key, and its bytes once they are read."""
+
+    dtype: np.dtype
+    key: str
+    count: int
+    data: bytes = b""
+
+
+class Reader(pickle.Unpickler):
+    """An unpickler that resolves no name: each is a new class of stand-ins."""
+
+    def __init__(self, file: BinaryIO, storages: dict[str, Storage]) -> None:
+        super().__init__(file, encoding="latin1")  # bytes of Python 2 survive, names are ASCII
+        self.storages = storages
+
+    def find_class(self, module: str, name: str) -> type:
+        """A stand-in for `module.name`; nothing is imported."""
+        return type("Inert", (Inert,), {"name": f"{module}.{name}"})
+
+    def persistent_load(self, pid: Any) -> Storage:
+        """The storage that `pid` speaks of, to be filled when the file has been read."""
+        tag, kind, key, _, count = pid[:5]
+        dtype = DTYPES.get(kind.name.removeprefix("torch.").removesuffix("Storage"))
+        if tag != "storage" or dtype is None or any(v is not None for v in pid[5:]):
+            raise ValueError(f"a storage of kind {kind.name}")
+        return self.storages.setdefault(key, Storage(np.dtype(dtype), key, int(count)))
+
+
+Kept = tuple[dict[str, np.ndarray], dict[str, str], list[str]]
+
+
+def read(path: Path) -> Kept:
+    """(tensors, metadata, names of what is left out) of a checkpoint. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        with open(path, "rb") as file:
+            kept = select(plain(_zip(file) if zipfile.is_zipfile(file) else _legacy(file)))
+    except Exception as error:  # a damaged pickle raises anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint ({reason}): half a file?"
+        ) from None
+    if odd := [k for k in kept[0] if not isinstance(k, str)]:
+        raise UserError(f"{path}: not a checkpoint: {odd[0]!r} is no name of a weight")
+    if not kept[0]:
+        raise UserError(f"{path}: no tensors in it, only {', '.join(kept[2][:8]) or 'nothing'}")
+    return kept
+
+
+def _zip(file: BinaryIO) -> Any:
+    """The object of a file of torch 1.6 or later; its storages are members of the archive."""
+    storages: dict[str, Storage] = {}
+    with zipfile.ZipFile(file) as archive:
+        name = next(n for n in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", n))
+        folder = name.removesuffix("data.pkl")
+        if f"{folder}byteorder" in archive.namelist():
+            _little(archive.read(f"{folder}byteorder") == b"little")
+        with archive.open(name) as pickled:
+            tree = Reader(pickled, storages).load()  # type: ignore[arg-type]
+        for storage in storages.values():
+            storage.data = archive.read(f"{folder}data/{storage.key}")
+    return tree
+
+
+def _legacy(file: BinaryIO) -> Any:
+    """The object of an older file: five pickles in a row, then the storages' bytes."""
+    file.seek(0)
+    storages: dict[str, Storage] = {}
+    magic, _, system, tree, keys = (Reader(file, storages).load() for _ in range(5))
+    if magic != LEGACY_MAGIC:
+        raise ValueError("not a file of torch.save")
+    _little(system["little_endian"])
+    for key in keys:
+        count = int.from_bytes(file.read(8), "little")
+        storages[key].data = file.read(count * storages[key].dtype.itemsize)
+    return tree
+
+
+def _little(is_little: bool) -> None:
+    if not is_little:
+        raise ValueError("of a big-endian machine")
+
+
+def plain(value: Any) -> Any:
+    """`value` with tensors and arrays made of their stand-ins, and ordered maps plain ones."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(v) for v in value)
+    if not isinstance(value, Inert):
+        return value
+    if value.name == "collections.OrderedDict":
+        return {k: plain(v) for k, v in value.items.items()}
+    return MAKERS[value.name](value) if value.name in MAKERS else value
+
+
+def _tensor(made: Inert) -> np.ndarray:
+    """torch's rebuilding: (storage, offset, shape, strides), within the storage's bounds."""
+    storage, offset, shape, strides = made.args[:4]
+    flat = np.frombuffer(storage.data, storage.dtype)
+    count = math.prod(shape)
+    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) if count else 0
+    if min((offset, *shape, *strides)) < 0 or count > len(flat) or last >= max(len(flat), 1):
+        raise ValueError("a tensor that does not fit its storage")
+    steps = [s * flat.itemsize for s in strides]
+    return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False).copy()
+
+
+def _array(made: Inert) -> np.ndarray:
+    """numpy's rebuilding: state (version, shape, dtype, Fortran order, bytes); numbers only."""
+    _, shape, dtype, fortran, data = made.state
+    order, kind = dtype.state[1], dtype.args[0]
+    if not re.fullmatch(r"[fiub][1248]", kind) or order not in ("<", ">", "|", "="):
+        return made  # type: ignore[return-value]  # an array of objects: not for us
+    data = data.args[0].encode("latin1") if isinstance(data, Inert) else data
+    data = data.encode("latin1") if isinstance(data, str) else data
+    flat = np.frombuffer(data, np.dtype(kind).newbyteorder(order))
+    return flat.reshape(shape, order="F" if fortran else "C").astype(np.dtype(kind), order="C")
+
+
+MAKERS: dict[str, Callable[[Inert], Any]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda made: plain(made.args[0]),
+    "numpy.core.multiarray._reconstruct": _array,
+    "numpy._core.multiarray._reconstruct": _array,
+}
+
+
+def select(tree: Any) -> Kept:
+    """What `read` gives, of a checkpoint whose tensors and arrays are made."""
+    if not isinstance(tree, dict):
+        raise ValueError(f"a {type(tree).__name__}, not a map of weights")
+    key = next((k for k in STATES if isinstance(tree.get(k), dict)), None)
+    state = tree if key is None else tree[key]
+    tensors = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
+    components = pca(tree.get("pca"))
+    metadata = {k: json.dumps(_values(tree[k])) for k in OPTIONS if k in tree and key is not None}
+    taken = {*metadata, *([key] if key else tensors), *(["pca"] if components else [])}
+    return tensors | components, metadata, [str(k) for k in tree if k not in taken]
+
+
+def pca(objects: Any) -> dict[str, np.ndarray]:
+    """`pca.NAME.mean` and so on of a map of scikit-learn's fitted PCAs."""
+    found = {}
+    for name, fitted in objects.items() if isinstance(objects, dict) else ():
+        state = fitted.state if isinstance(fitted, Inert) else None
+        for part in PCA:
+            value = plain(state.get(f"{part}_")) if isinstance(state, dict) else None
+            if isinstance(value, np.ndarray):
+                found[f"pca.{name}.{part}"] = value
+    return found
+
+
+def _values(value: Any) -> Any:
+    """Plain values of `value` for JSON; whatever else is in it becomes null."""
+    if isinstance(value, dict):
+        return {str(k): _values(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_values(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return value if isinstance(value, (str, int, float, bool)) else None
+
+
+if __name__ == "__main__":
+    console.main(app)

@@ -1,0 +1,34 @@
+"""Rows that are read when asked for give what the arrays that they stand for give."""
+
+import numpy as np
+import pytest
+
+from stages.retrieval.lazy_rows import Joined, Mapped, Picked
+
+SOURCE = np.arange(40, dtype=np.float16).reshape(20, 2)
+OTHER = -SOURCE[:7]
+SCATTERED = np.array([3, 19, 0, 7, 7])
+CASES = {
+    "run": (Picked(SOURCE, np.arange(4, 11)), SOURCE[4:11]),
+    "scattered": (Picked(SOURCE, SCATTERED), SOURCE[SCATTERED]),
+    "none": (Picked(SOURCE, np.zeros(0, int)), SOURCE[:0]),
+    "joined": (Joined([SOURCE, OTHER, SOURCE[:1]]), np.concatenate([SOURCE, OTHER, SOURCE[:1]])),
+    "with an empty one": (Joined([OTHER[:0], OTHER]), OTHER),
+    "computed": (Mapped(lambda a, b: a + 2 * b, SOURCE, SOURCE[::-1]), SOURCE + 2 * SOURCE[::-1]),
+    "on top of each other": (
+        Mapped(np.negative, Joined([Picked(SOURCE, SCATTERED), OTHER])),
+        -np.concatenate([SOURCE[SCATTERED], OTHER]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_slices_and_rows(case: str) -> None:
+    rows, expected = CASES[case]
+    assert len(rows) == len(expected)
+    for step in (1, 3, 100):
+        parts = [rows[i : i + step] for i in range(0, max(len(rows), 1), step)]
+        assert np.array_equal(np.concatenate(parts), expected)
+        assert all(p.shape[1] == 2 for p in parts)
+    chosen = np.random.default_rng(0).integers(max(len(rows), 1), size=min(len(rows), 6))
+    assert np.array_equal(rows[chosen], expected[chosen])

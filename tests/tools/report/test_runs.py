@@ -1,0 +1,41 @@
+"""A run's files read back: names of any kind, and a damaged table as one line."""
+
+import json
+
+import pytest
+
+from stages.core import files
+from stages.core.errors import UserError
+from stages.tools.report import runs
+
+HEAD = ("set", "model", "difficulty", "query", "ap")
+ODD = ["a, b.jpg", 'say "cheese".jpg', "größe 1/ü.jpg", "plain.jpg"]
+
+
+def a_run(**changed: str) -> runs.Run:
+    """A run of one set whose files are `changed` by the last part of their names."""
+    files = {
+        "metrics": json.dumps({"s": {"student": {}}}), "models": "{}", "protocol": "{}",
+        "queries": ",".join(HEAD), "history": "step,loss\n1,0.5\n2,\n", "config": "{}",
+        "params": "student: x",
+    } | changed  # fmt: skip
+    return runs.Run.read("r", lambda path: files[path.split("/")[-1].split(".")[0]].encode())
+
+
+def test_what_evaluate_wrote_is_read_back_whatever_a_picture_is_called() -> None:
+    rows = [("s", "a, whitened", "easy", name, f"{n:.4f}") for n, name in enumerate(ODD)]
+    found = a_run(queries=files.to_csv([HEAD, *rows]))
+    assert found.queries == {("s", "a, whitened", "easy"): {n: i for i, n in enumerate(ODD)}}
+    assert found.history == [{"step": 1, "loss": 0.5}, {"step": 2}]
+
+
+@pytest.mark.parametrize(
+    "table", ["set,model,query,ap\ns,m,q,1\n", f"{','.join(HEAD)}\ns,m,d,q,x\n",
+              f"{','.join(HEAD)}\ns,m\n", f'{",".join(HEAD)}\n"s,m\n'],
+)  # fmt: skip
+def test_a_damaged_table_is_one_line(table: str) -> None:
+    with pytest.raises(UserError, match=r"r: data/results/queries.csv: not the table") as error:
+        a_run(queries=table)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"history.csv: not the table"):
+        a_run(history="step,loss\n1,x\n")

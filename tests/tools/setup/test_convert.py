@@ -1,0 +1,181 @@
+"""Tensors out of a pickle without running it."""
+
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from stages.core import console
+from stages.tools.setup import convert
+
+
+def run(source: Path, out: Path) -> int:
+    return console.run(convert.app, [str(source), str(out)])
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()
+
+
+def state() -> dict[str, torch.Tensor]:
+    """Every dtype and stride that a checkpoint may have."""
+    g = torch.Generator().manual_seed(0)
+    block = torch.randn(6, 4, generator=g)
+    return {
+        "whole": block, "turned": block.t(), "part": block[2:5, 1:3], "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3), "half": block.half(), "double": block.double(),
+        "count": torch.tensor(7), "bool": block > 0, "byte": torch.arange(5, dtype=torch.uint8),
+        "parameter": torch.nn.Parameter(block[0]),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def sklearn(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module of scikit-learn's name, there to be pickled from and gone before reading."""
+    module = ModuleType("sklearn.decomposition.pca")
+    module.PCA = type("PCA", (), {"__module__": module.__name__})
+    monkeypatch.setitem(sys.modules, "sklearn", ModuleType("sklearn"))
+    monkeypatch.setitem(sys.modules, "sklearn.decomposition", ModuleType("sklearn.decomposition"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    yield module, monkeypatch.undo
+
+
+class Payload:
+    """Unpickled the ordinary way, it makes a folder."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.proof),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("key", ["state_dict", "model_state", "model", None])
+def test_tensors_are_torchs_own(zipped: bool, key: str | None, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.pt", tmp_path / "out.safetensors"
+    value = state() if key is None else {key: state(), "epoch": 3}
+    torch.save(value, source, _use_new_zipfile_serialization=zipped)
+    assert run(source, out) == 0
+    found, expected = load_file(out), torch.load(source, weights_only=True)
+    expected = expected if key is None else expected[key]
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor.detach()), name
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_options_and_pca(zipped: bool, protocol: int, sklearn: Any, tmp_path: Path) -> None:
+    module, forget = sklearn
+    pca, rng = module.PCA(), np.random.default_rng(0)
+    pca.mean_, pca.components_ = rng.normal(size=6), np.asfortranarray(rng.normal(size=(2, 6)))
+    pca.explained_variance_ = np.array([2.0, 1.0], dtype=">f4")
+    pca.noise_variance_, pca.whiten, pca.n_components = np.float64(0.5), True, None
+    options = {"arch": "resnet101_rmac", "norm_features": True, "gemp": 3, "odd": pca}
+    source, out = tmp_path / "in.pt", tmp_path / "out.safetensors"
+    torch.save(
+        {
+            "state_dict": state(), "model_options": options, "pca": {"Landmarks_clean": pca},
+            "preprocess": {"mean": (0.4, 0.5, 0.6)}, "optimizer": {"lr": 1},
+        },
+        source, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped,
+    )  # fmt: skip
+    expected = {k: getattr(pca, f"{k}_") for k in ("mean", "components", "explained_variance")}
+    forget()
+    assert run(source, out) == 0
+    assert "sklearn" not in sys.modules
+    found = load_file(out)
+    for name, value in expected.items():
+        assert np.array_equal(found[f"pca.Landmarks_clean.{name}"].numpy(), value), name
+    assert len(found) == len(state()) + 3
+    kept = {k: json.loads(v) for k, v in metadata(out).items()}
+    assert kept["model_options"] == options | {"odd": None}
+    assert kept["preprocess"] == {"mean": [0.4, 0.5, 0.6]}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_in_the_pickle_runs(
+    zipped: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proof, source, out = tmp_path / "proof", tmp_path / "in.pt", tmp_path / "out.safetensors"
+    pickle.loads(pickle.dumps(Payload(proof)))
+    assert proof.is_dir()  # the payload works where it is let
+    proof.rmdir()
+    value = {"state_dict": state() | {"x": Payload(proof)}, "pca": {"a": Payload(proof)}}
+    torch.save(value, source, _use_new_zipfile_serialization=zipped)
+    assert run(source, out) == 0
+    assert not proof.exists()
+    assert set(load_file(out)) == set(state())
+    assert "left out: pca" in capsys.readouterr().err
+
+
+def test_names_are_not_imported(tmp_path: Path) -> None:
+    proof = tmp_path / "trap.py"
+    proof.write_text("raise SystemExit('imported')")
+    code = b"\x80\x02}q\x00(X\x01\x00\x00\x00acos\nsystem\nX\x01\x00\x00\x00bctrap\nthing\n)\x81u."
+    tree = convert.plain(convert.Reader(__import__("io").BytesIO(code), {}).load())
+    assert tree["a"].name == "os.system" and tree["b"].name == "trap.thing"
+    assert "trap" not in sys.modules
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.97])
+def test_half_a_file(
+    zipped: bool, share: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "in.pt", tmp_path / "out.safetensors"
+    torch.save(
+        {"state_dict": {"a": torch.ones(4096)}}, source, _use_new_zipfile_serialization=zipped
+    )
+    source.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
+    assert run(source, out) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {source}: cannot be read") and line.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.pt"]
+
+
+def test_other_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "in.pt", tmp_path / "out.safetensors"
+    assert run(source, out) == 2
+    assert "no such checkpoint" in capsys.readouterr().err
+    assert run(source, tmp_path / "out.pt") == 2
+    assert "must end in .safetensors" in capsys.readouterr().err
+    torch.save({"epoch": 3, "names": ["a"]}, source)
+    assert run(source, out) == 2
+    assert "no tensors in it, only epoch, names" in capsys.readouterr().err
+    torch.save([torch.ones(1)], source)
+    assert run(source, out) == 2
+    assert "a list, not a map of weights" in capsys.readouterr().err
+    torch.save({"a": torch.ones(2, dtype=torch.bfloat16)}, source)
+    assert run(source, out) == 2
+    assert "BFloat16" in capsys.readouterr().err
+
+
+def test_a_tensor_stays_within_its_storage() -> None:
+    made = convert.Inert(convert.Storage(np.dtype("f4"), "0", 4, bytes(16)), 0, (2, 2), (2, 1))
+    assert convert.MAKERS["torch._utils._rebuild_tensor_v2"](made).shape == (2, 2)
+    huge = (0, (1 << 40,), (0,))  # one number, a terabyte of times
+    for offset, shape, strides in (
+        (1, (2, 2), (2, 1)), (0, (5,), (1,)), (-1, (2,), (1,)), (3, (2,), (-1,)), huge,
+    ):  # fmt: skip
+        made = convert.Inert(made.args[0], offset, shape, strides)
+        with pytest.raises(ValueError, match="fit its storage"):
+            convert.MAKERS["torch._utils._rebuild_tensor_v2"](made)
+
+
+def test_keys_that_are_no_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {0: torch.ones(2)}}, tmp_path / "w.pth")
+    assert run(tmp_path / "w.pth", tmp_path / "w.safetensors") == 2
+    assert "not a checkpoint: 0 is no name" in capsys.readouterr().err
+    assert not (tmp_path / "w.safetensors").exists()
