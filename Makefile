@@ -33,7 +33,7 @@ test: .venv/.ready ## set up, run the tests (minutes)
 test-long: .venv/.ready ## the tests that take longer
 	$(PYTEST) -m long
 
-test-scale: .venv/.ready ## a million pictures: minutes and memory of prepare, whiten, fuse
+test-scale: .venv/.ready ## a million images: minutes and memory of prepare, whiten, fuse
 	pytest -m scale -s
 
 check: .venv/.ready ## format, lint, types, tests

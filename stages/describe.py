@@ -1,11 +1,11 @@
-"""One model on plain pictures: the evaluation sets, or pictures or videos of one's own.
+"""One model on plain images: the evaluation sets, or images or videos of one's own.
 
     python -m stages.describe MODEL data/prepared/evaluation data/described/MODEL
-    python -m stages.describe models/student my/pictures mine.h5
+    python -m stages.describe models/student my/images mine.h5
     python -m stages.describe models/student my/videos mine.h5
 
 MODEL is the name of a teacher, `fused` (the whitened ensemble in the student's frame) or a
-student's folder. Several scales are summed; pictures are batched by shape. A set of distractors
+student's folder. Several scales are summed; images are batched by shape. A set of distractors
 is a set like any other here: described once for each model.
 """
 
@@ -20,7 +20,7 @@ from pydantic import Field
 
 from .core import console, files, params, runtime, store
 from .core.errors import UserError
-from .images.own import decoded, own_pictures, own_videos, sizes
+from .images.own import decoded, own_images, own_videos, sizes
 from .images.scales import How, Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
 from .retrieval.scoring_rules import crop_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 app = console.app()
 PART_IMAGES = 2048
-LOOK_AHEAD = 1 << 20  # pictures whose shapes are known at a time
+LOOK_AHEAD = 1 << 20  # images whose shapes are known at a time
 
 
 class Params(params.Section):
@@ -52,7 +52,7 @@ def main(
     ),
     params_file: Path = params.OPTION,
 ) -> None:
-    """Describe the pictures (or videos) IMAGES by MODEL."""
+    """Describe the images (or videos) IMAGES by MODEL."""
     p = params.section(params_file, "describe", Params)
     values = params.read(params_file)
     sets = [n for n in values["evaluation"] if (images / f"{n}.h5").is_file()]
@@ -60,16 +60,16 @@ def main(
         raise UserError(f"{images}: no {missing[0]}.h5; run prepare again")
     todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
     for found, _, _ in todo:
-        found.check_pictures()
+        found.check_images()
     work = partial(describe_todo, model, p, values, params_file, whitenings)
     if not todo:
         describe_own(images, out, values, work)
         return
     work(todo)
-    earlier = Path(model, params.EARLIER)  # the student that this one's descriptors match
-    if (earlier / "config.json").is_file():
-        todo = [(found, out / params.EARLIER / file.name, n) for found, file, n in todo]
-        describe_todo(str(earlier), p, values, params_file, whitenings, todo)
+    old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
+    if (old_model / "config.json").is_file():
+        todo = [(found, out / params.OLD_MODEL / file.name, n) for found, file, n in todo]
+        describe_todo(str(old_model), p, values, params_file, whitenings, todo)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
@@ -77,14 +77,14 @@ Done = Iterator[tuple[Any, dict[str, Any]]]  # rows: a length, and an array for 
 
 
 def describe_own(images: Path, out: Path, values: dict[str, Any], work: "Work") -> None:
-    """Describe pictures or videos of one's own; where there are no sets at all, nothing."""
+    """Describe images or videos of one's own; where there are no sets at all, nothing."""
     if not values["evaluation"] and images.is_dir() and not any(images.iterdir()):
         out.mkdir(parents=True, exist_ok=True)
         console.say("no evaluation sets: nothing to describe")
         return
     root, videos = own_videos(images)
     if not videos:
-        work([(own_pictures(images), out, images.name)])
+        work([(own_images(images), out, images.name)])
         return
     with runtime.parts("frames", root=str(root.resolve()), videos=sizes(root, videos)) as parts:
         work([(decoded(root, videos, parts.folder), out, images.name)], root)
@@ -144,14 +144,14 @@ def is_ready(model: str, values: dict[str, Any]) -> bool:
 
 
 def ready_sets(model: str, todo: Todo, values: dict[str, Any], where: Path) -> Done:
-    """The ready descriptors of each set, by the ids of its pictures."""
+    """The ready descriptors of each set, by the ids of its images."""
     from . import teachers
 
     settings = values["teachers"][model]
     for found, _, name in todo:
         place = f"{where}: teachers.{model}"
         ready = teachers.rows(settings["kind"], settings, place, found.image_id)
-        console.say(f"{model}: ready descriptors of the {len(ready)} pictures of {name}")
+        console.say(f"{model}: ready descriptors of the {len(ready)} images of {name}")
         yield ready, {
             "image_px": settings.get("image_px", 0) or "unknown", "model": model,
             "init": "teacher", "scales": "unknown", "weights": ready.digest,
@@ -194,7 +194,7 @@ def load_model(
         from .distill import student
 
         net: Any = student.load(Path(model))
-        keys = ("image_px", "init", "aligned", "compatible")
+        keys = ("image_px", "init", "aligned", "backward_compatible")
         about = {k: net.config[k] for k in keys if k in net.config}
         about["model"] = Path(model).name
     else:
@@ -216,7 +216,7 @@ def load_model(
 def describe_images(
     net: "nn.Module", found: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
 ) -> np.ndarray:
-    """(n, dim) float16 unit descriptors of a set's pictures, in its order, on disk (unlinked)."""
+    """(n, dim) float16 unit descriptors of a set's images, in its order, on disk (unlinked)."""
     rows: np.ndarray | None = None
     for number, chunk in enumerate(_chunks(found, p.batch, how.px, label)):
         name = f"{number:06d}"
@@ -229,20 +229,20 @@ def describe_images(
             rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
         rows[np.concatenate(chunk)] = done
     if rows is None:
-        raise UserError(f"{found.root}: no pictures to describe")
+        raise UserError(f"{found.root}: no images to describe")
     return rows
 
 
 def _chunks(
     found: EvaluationSet, batch: int, px: int | None, label: str
 ) -> Iterator[list[list[int]]]:
-    """Batches of pictures of one shape, PART_IMAGES or so at a time; a million looked at ahead."""
+    """Batches of images of one shape, PART_IMAGES or so at a time; a million looked at ahead."""
     from .images import reading, rendering
 
     step = PART_IMAGES // batch + 1
     for first in range(0, found.count, LOOK_AHEAD):
-        pictures = range(first, min(first + LOOK_AHEAD, found.count))
-        looked = console.progress(pictures, total=len(pictures), label=f"{label}: shapes")
+        images = range(first, min(first + LOOK_AHEAD, found.count))
+        looked = console.progress(images, total=len(images), label=f"{label}: shapes")
         shapes = [
             rendering.plain_shape(*reading.shape(found.file(i)), found.rectangle(i), px)
             for i in looked

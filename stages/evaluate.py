@@ -1,12 +1,13 @@
-"""Score described pictures: rankings, mAP, pictures to look at. No network is loaded.
+"""Score described images: rankings, mAP, images to look at. No network is loaded.
 
     python -m stages.evaluate data/prepared/evaluation data/described models/whitening data/results
 
 For each evaluation set with a ground truth, alone and among the distractors that it names: the
-student, the untrained student, every teacher raw and whitened, the whitened ensemble concatenated
-(`fused`); for a student trained on prototypes, its queries on the ensemble's fused embeddings
-(`asymmetric`); for one trained to be compatible, the `earlier` student, and the new one's queries
-on the earlier database (`compatible`). The database is read in blocks where it lies.
+student, the untrained student, every teacher raw and whitened, the whitened teachers concatenated
+(`ensemble`); for a student trained on prototypes, the ensemble in the student's frame (`fused`) and
+the student's queries on that database (`asymmetric`); for one trained to be backward-compatible,
+the old model (`old_model`) and the new one's queries on the old one's database (`new_on_old`).
+The database is read in blocks where it lies.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from .core import console, files, params, runtime, store
 from .distill import prototypes, whitening
 from .distill.whitening import Whitening
 from .retrieval import metrics, score_table, scoring_rules
-from .retrieval.benchmark import Described, Problem, mapped
+from .retrieval.benchmark import Benchmark, Described, mapped
 
 app = console.app()
 PLOTTED_ROWS = 4096  # of the database, in the plots of similarities
@@ -75,73 +76,81 @@ def main(
     open_file = cache(partial(store.Stored, kind="descriptors"))  # each is checked once
     table: dict[str, Any] = {}
     about: dict[str, Any] = {}
-    rules: dict[str, dict[str, scoring_rules.Protocol]] = {}
+    rules: dict[str, dict[str, scoring_rules.ScoringRules]] = {}
     per_query: list[tuple[str, ...]] = [("set", "model", "difficulty", "query", "ap")]
-    for problem in problems(evaluation, values["evaluation"], p.similarity):
-        models = {m: problem.described(described / m, open_file) for m in names}
-        if models["student"].attributes.get("compatible"):
-            models[params.EARLIER] = problem.described(
-                described / "student" / params.EARLIER, open_file
+    for benchmark in benchmarks(evaluation, values["evaluation"], p.similarity):
+        models = {m: benchmark.described(described / m, open_file) for m in names}
+        if models["student"].attributes.get("backward_compatible"):
+            models[params.OLD_MODEL] = benchmark.described(
+                described / "student" / params.OLD_MODEL, open_file
             )
-        found, rules[problem.name] = rank_set(problem, models, fitted, values["ensemble"])
-        about[problem.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
-        table[problem.name] = scored(found, problem.truth.protocol)
-        per_query += query_rows(problem, found)
-        draw_set(results / "plots" / problem.name, problem, models, fitted, table[problem.name], p)
+        found, rules[benchmark.name] = rank_set(benchmark, models, fitted, values["ensemble"])
+        about[benchmark.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
+        table[benchmark.name] = scored(found, benchmark.truth.protocol)
+        per_query += query_rows(benchmark, found)
+        draw_set(
+            results / "plots" / benchmark.name, benchmark, models, fitted, table[benchmark.name], p
+        )
     (results / "plots").mkdir(parents=True, exist_ok=True)  # an output, also without any set
     files.write_text(results / "metrics.json", files.to_json(table))
     files.write_text(results / "queries.csv", files.to_csv(per_query))
     files.write_text(results / "models.json", files.to_json(about))
-    files.write_text(results / "protocol.json", files.to_json(scoring_rules.as_map(rules)))
+    files.write_text(results / scoring_rules.FILE, files.to_json(scoring_rules.as_map(rules)))
     console.result(score_table.as_text(table))
     for name, of_models in rules.items():
         console.result("\n".join(scoring_rules.lines(name, of_models)))
 
 
-def problems(folder: Path, sets: dict[str, Any], similarity: str) -> Iterator[Problem]:
+def benchmarks(folder: Path, sets: dict[str, Any], similarity: str) -> Iterator[Benchmark]:
     """Every set that asks, and once more among its distractors where it names a set of them."""
     for name, entry in sets.items():
         if not (folder / f"{name}.json").is_file():
             continue  # a collection of distractors asks nothing
-        problem = Problem.read(folder, name, similarity)
-        yield problem
+        benchmark = Benchmark.read(folder, name, similarity)
+        yield benchmark
         if distractors := entry.get("distractors"):
-            yield problem.among(folder, distractors)
+            yield benchmark.among(folder, distractors)
 
 
 def rank_set(
-    problem: Problem, models: dict[str, Described], fitted: dict[str, Fitted], ensemble: list[str]
-) -> tuple[dict[str, Any], dict[str, scoring_rules.Protocol]]:
+    benchmark: Benchmark,
+    models: dict[str, Described],
+    fitted: dict[str, Fitted],
+    ensemble: list[str],
+) -> tuple[dict[str, Any], dict[str, scoring_rules.ScoringRules]]:
     """(ranks by model, the rules of each score by its label) of one set."""
     found: dict[str, Any] = {}
-    rules: dict[str, scoring_rules.Protocol] = {}
+    rules: dict[str, scoring_rules.ScoringRules] = {}
     white = {t: whitened(models[t], f) for t, f in fitted.items() if t in models}
     for name, m in models.items():
-        found[name] = problem.ranks(m.query, m.database)
+        found[name] = benchmark.ranks(m.query, m.database)
         label = name
         if name in white:
-            found[name] = {"raw": found[name], "whitened": problem.ranks(*white[name])}
+            found[name] = {"raw": found[name], "whitened": benchmark.ranks(*white[name])}
             label = f"{name} raw"
-            rules[f"{name} whitened"] = problem.protocol(m, whitening=fitted[name].source)
-        rules[label] = problem.protocol(m)
+            rules[f"{name} whitened"] = benchmark.rules(m, whitening=fitted[name].source)
+        rules[label] = benchmark.rules(m)
     query, database = together([white[t] for t in ensemble])
-    found["fused"] = problem.ranks(query, database)
+    found["ensemble"] = benchmark.ranks(query, database)
     each = [rules[f"{t} whitened"] for t in ensemble]
     whitenings = scoring_rules.merged(r.whitening for r in each)
-    rules["fused"] = problem.protocol(models[ensemble[0]], **shared(each), whitening=whitenings)
+    rules["ensemble"] = benchmark.rules(models[ensemble[0]], **shared(each), whitening=whitenings)
     student, frame = models["student"], fitted["fused"]
     if student.attributes.get("aligned"):
-        found["asymmetric"] = problem.ranks(student.query, mapped(frame.apply, database))
-        both = shared([rules["student"], *each])
-        rules["asymmetric"] = problem.protocol(student, **both, whitening=frame.source)
-    if params.EARLIER in models:
-        found["compatible"] = problem.ranks(student.query, models[params.EARLIER].database)
-        both = shared([rules["student"], rules[params.EARLIER]])
-        rules["compatible"] = problem.protocol(student, **both)
+        fused = mapped(frame.apply, query), mapped(frame.apply, database)
+        found["fused"] = benchmark.ranks(*fused)
+        found["asymmetric"] = benchmark.ranks(student.query, fused[1])
+        own, both = shared(each), shared([rules["student"], *each])
+        rules["fused"] = benchmark.rules(models[ensemble[0]], **own, whitening=frame.source)
+        rules["asymmetric"] = benchmark.rules(student, **both, whitening=frame.source)
+    if params.OLD_MODEL in models:
+        found["new_on_old"] = benchmark.ranks(student.query, models[params.OLD_MODEL].database)
+        both = shared([rules["student"], rules[params.OLD_MODEL]])
+        rules["new_on_old"] = benchmark.rules(student, **both)
     return found, rules
 
 
-def shared(rules: list[scoring_rules.Protocol]) -> dict[str, str]:
+def shared(rules: list[scoring_rules.ScoringRules]) -> dict[str, str]:
     """How the descriptors of one score were made, where several models made them."""
     fields = ("image_px", "scales", "dtype")
     return {k: scoring_rules.merged(getattr(r, k) for r in rules) for k in fields}
@@ -172,58 +181,58 @@ def scored(found: dict[str, Any], protocol: str) -> dict[str, Any]:
     }
 
 
-def query_rows(problem: Problem, found: dict[str, Any]) -> list[tuple[str, ...]]:
+def query_rows(benchmark: Benchmark, found: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of set, model, difficulty, query, AP in percent."""
     return [
-        (problem.name, model, difficulty, query.image_id, f"{ap:.4f}")
+        (benchmark.name, model, difficulty, query.image_id, f"{ap:.4f}")
         for model, ranks in score_table.flat(found).items()
-        for difficulty, aps in metrics.per_query(ranks, problem.truth.protocol).items()
-        for query, ap in zip(problem.truth.queries, aps, strict=True)
+        for difficulty, aps in metrics.per_query(ranks, benchmark.truth.protocol).items()
+        for query, ap in zip(benchmark.truth.queries, aps, strict=True)
         if ap == ap  # a query without positives has none
     ]
 
 
 def draw_set(
     folder: Path,
-    problem: Problem,
+    benchmark: Benchmark,
     models: dict[str, Described],
     fitted: dict[str, Fitted],
     scores: dict[str, Any],
     p: Params,
 ) -> None:
-    """The pictures of one set: bars, distributions, a sheet of queries."""
+    """The images of one set: bars, distributions, a sheet of queries."""
     from .retrieval import plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    plots.bars(folder / "map.png", scores, problem.name)
-    rows, verdicts = problem.sample(PLOTTED_ROWS)
+    plots.bars(folder / "map.png", scores, benchmark.name)
+    rows, verdicts = benchmark.sample(PLOTTED_ROWS)
     sims = {}
     for t, by in fitted.items():
         if t in models:
             query, database = whitened(models[t], by)
-            raw = problem.similarities(models[t].query, models[t].database, rows)
-            sims[t] = (raw, problem.similarities(query, database, rows))
+            raw = benchmark.similarities(models[t].query, models[t].database, rows)
+            sims[t] = (raw, benchmark.similarities(query, database, rows))
     plots.distributions(folder / "similarities.png", sims, verdicts)
     if p.sheet_queries:
         student = models["student"]
-        first = problem.first_rows(student.query, student.database, 2 * p.sheet_results)
-        plots.sheet(folder / "queries.png", sheet_rows(problem, first, p))
+        first = benchmark.first_rows(student.query, student.database, 2 * p.sheet_results)
+        plots.sheet(folder / "queries.png", sheet_rows(benchmark, first, p))
 
 
-def sheet_rows(problem: Problem, first: np.ndarray, p: Params) -> list[list[tuple[Any, ...]]]:
+def sheet_rows(benchmark: Benchmark, first: np.ndarray, p: Params) -> list[list[tuple[Any, ...]]]:
     """(file, box, verdict) of each query and its first results, junk left out."""
-    step = max(len(problem.query) // max(p.sheet_queries, 1), 1)
+    step = max(len(benchmark.query) // max(p.sheet_queries, 1), 1)
     rows = []
-    for i in range(0, len(problem.query), step)[: p.sheet_queries]:
-        answers = problem.truth.queries[i].answers
+    for i in range(0, len(benchmark.query), step)[: p.sheet_queries]:
+        answers = benchmark.truth.queries[i].answers
         good = np.concatenate([v for k, v in answers.items() if k not in ("junk", "negative")])
         shown = [r for r in first[i] if r not in set(answers.get("junk", ()))][: p.sheet_results]
-        q = int(problem.query[i])
+        q = int(benchmark.query[i])
         row: list[tuple[Any, ...]] = [
-            (problem.pictures.thumbnail(q), problem.pictures.rectangle(q), None)
+            (benchmark.images.thumbnail(q), benchmark.images.rectangle(q), None)
         ]
         for r in shown:
-            row.append((problem.file(int(r)), None, bool(r in good)))
+            row.append((benchmark.file(int(r)), None, bool(r in good)))
         rows.append(row)
     return rows
 

@@ -2,8 +2,8 @@
 
     python -m stages.extract TEACHER data/prepared/train.h5 data/features/TEACHER.h5
 
-Each picture is decoded once for all its views. Finished parts are kept in the scratch folder, so
-that an interrupted run goes on where it was. A teacher of ready descriptors has one a picture,
+Each image is decoded once for all its views. Finished parts are kept in the scratch folder, so
+that an interrupted run goes on where it was. A teacher of ready descriptors has one an image,
 which all its views get.
 """
 
@@ -54,7 +54,7 @@ def by_network(
     from . import teachers
     from .nets import layers, weights
 
-    views.check_pictures()
+    views.check_images()
     net = layers.ready(teachers.load(settings["kind"], settings, where), runtime.device())
     source = {
         "teacher": teacher, "weights": weights.digest_of_state(net), "train": views.digest,
@@ -73,11 +73,11 @@ def by_network(
 
 
 def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, out: Path) -> None:
-    """Write the ready descriptor of each view's picture; crops and flips change nothing."""
+    """Write the ready descriptor of each view's image; crops and flips change nothing."""
     count = len(views.view_image)
     console.say(
-        f"{teacher}: ready descriptors of {len(ready)} whole pictures; each of the {count} stored "
-        "views gets its picture's, crops and flips have none of their own"
+        f"{teacher}: ready descriptors of {len(ready)} whole images; each of the {count} stored "
+        "views gets its image's, crops and flips have none of their own"
     )
     about = {
         "teacher": teacher, "weights": ready.digest, "train": views.digest,
@@ -100,16 +100,16 @@ def _parts(
     there = sum(parts.has(n) for n in names)
     if there:
         console.say(f"{teacher}: {there} of {len(ranges)} parts are there already")
-    for i, (name, pictures) in enumerate(zip(names, ranges, strict=True), 1):
+    for i, (name, images) in enumerate(zip(names, ranges, strict=True), 1):
         rows = parts.load(name)
         if rows is None:
-            rows = describe_views(net, views, pictures, px, p, f"{teacher} {i}/{len(ranges)}")
+            rows = describe_views(net, views, images, px, p, f"{teacher} {i}/{len(ranges)}")
             parts.save(name, rows)
         yield rows
 
 
 def ranges_of(spans: np.ndarray, views: int) -> list[tuple[int, int]]:
-    """Ranges of pictures, in order, with up to `views` views each (more where one has more)."""
+    """Ranges of images, in order, with up to `views` views each (more where one has more)."""
     ranges, first = [], 0
     while first < len(spans) - 1:
         last = int(np.searchsorted(spans, spans[first] + views, side="right")) - 1
@@ -120,9 +120,9 @@ def ranges_of(spans: np.ndarray, views: int) -> list[tuple[int, int]]:
 
 
 def describe_views(
-    net: "nn.Module", views: TrainSet, pictures: tuple[int, int], px: int, p: Params, label: str
+    net: "nn.Module", views: TrainSet, images: tuple[int, int], px: int, p: Params, label: str
 ) -> np.ndarray:
-    """(m, dim) float16 unit descriptors of all stored views of a range of pictures."""
+    """(m, dim) float16 unit descriptors of all stored views of a range of images."""
     import torch
 
     from .images.replay import Replay
@@ -130,12 +130,12 @@ def describe_views(
     from .nets.layers import as_input
     from .nets.prefetch import ahead
 
-    first, last = pictures
+    first, last = images
     spans = views.spans()[first : last + 1]
     jobs = [(first + a, first + b) for a, b in ranges_of(spans, p.batch)]
     device = next(net.parameters()).device
     precision, rows = getattr(torch, p.precision), []
-    loaded = ahead(Replay(views, px).pictures, jobs)
+    loaded = ahead(Replay(views, px).images, jobs)
     with torch.inference_mode(), torch.autocast(device.type, precision, p.precision != "float32"):
         for pixels in console.progress(loaded, total=len(jobs), label=label):
             for chunk in pixels.split(p.batch):

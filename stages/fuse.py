@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from .core import console, params, store
+from .core import console, files, params, store
 from .core.errors import UserError
 from .core.plugins import nearest
 from .distill import batches, prototypes, whitening
@@ -54,9 +54,9 @@ class Ensemble:
     @classmethod
     def read(cls, names: list[str], folder: Path, views: TrainSet) -> "Ensemble":
         """Open `folder/<name>.h5` for each name; refuses rows of other views."""
-        files = [read_whitened(folder / f"{name}.h5", views) for name in names]
-        digest = files.digest_of([f.digest for f in files])
-        return cls(tuple(names), tuple(f["descriptor"] for f in files), digest)
+        stored = [read_whitened(folder / f"{name}.h5", views) for name in names]
+        digest = files.digest_of([f.digest for f in stored])
+        return cls(tuple(names), tuple(f["descriptor"] for f in stored), digest)
 
     def concatenated(self, rows: Any) -> np.ndarray:
         """(b, sum d_k) float32 of view rows (a slice or indices)."""

@@ -1,8 +1,8 @@
-"""List the pictures once, draw their views, set groups aside.
+"""List the images once, draw their views, set groups aside.
 
     python -m stages.prepare data/prepared
 
-Writes `train.h5` (pictures, groups, stored views), `validation.h5` and `.json` (groups set aside
+Writes `train.h5` (images, groups, stored views), `validation.h5` and `.json` (validation groups
 from training, to choose by) and `evaluation/<set>.h5` and `.json`, and says what it understood.
 """
 
@@ -21,7 +21,7 @@ from .core.errors import UserError
 from .core.plugins import nearest
 from .datasets import Evaluation, Training, load
 from .images import views
-from .images.sets import picture_digest, shown
+from .images.sets import image_digest, shown
 
 app = console.app()
 
@@ -34,13 +34,13 @@ class Params(params.Section):
     views: int = Field(ge=1, le=1000)
     epochs: int = Field(ge=1)
     validation_share: float = Field(ge=0, le=0.5)
-    validation_pictures: int = Field(ge=2)
+    validation_images: int = Field(ge=2)
     labelled_share: float = Field(ge=0, le=1)
 
 
 @app.command()
 def main(out: Path, params_file: Path = params.OPTION) -> None:
-    """List the pictures, draw the views, set groups aside."""
+    """List the images, draw the views, set groups aside."""
     p = params.section(params_file, "prepare", Params)
     values = params.read(params_file)
     sets = _evaluation_sets(values, params_file)
@@ -52,7 +52,7 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
     train, validation = split(training, p)
     if not train.image_id:
         raise UserError(
-            f"{params_file}: prepare.validation_share sets all {len(validation.image_id)} pictures "
+            f"{params_file}: prepare.validation_share sets all {len(validation.image_id)} images "
             "aside and leaves none to train on; lower it"
         )
     evaluation = {}
@@ -73,7 +73,7 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
     for name, found in evaluation.items():
         write_evaluation(out / "evaluation", name, found)
         roles = {r: found.role.count(r) for r in dict.fromkeys(found.role)}
-        noun = "pictures" if found.frames is None else "videos"
+        noun = "images" if found.frames is None else "videos"
         console.say(f"{name}: {', '.join(f'{n} {r} {noun}' for r, n in roles.items())}")
         for note in found.notes:
             console.say(f"  {note}")
@@ -82,7 +82,7 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
 def split(training: Training, p: Params) -> tuple[Training, Training]:
     """(training, validation): `validation_share` of the groups of two or more, by seed.
 
-    Of the remaining groups `labelled_share` keep their label; the pictures of the others stay, each
+    Of the remaining groups `labelled_share` keep their label; the images of the others stay, each
     by itself. The choice depends on the group's number alone, so more groups move none.
     """
     sizes = views.group_sizes(training.group)
@@ -93,9 +93,9 @@ def split(training: Training, p: Params) -> tuple[Training, Training]:
 
 
 def measured(validation: Training, p: Params) -> Training:
-    """The pictures set aside that are measured: of each group `validation_pictures`, by seed.
+    """The images set aside that are measured: of each group `validation_images`, by seed.
 
-    The others stay unseen. Every picture asks for all of its group, so that one of ten thousand
+    The others stay unseen. Every image asks for all of its group, so that one of ten thousand
     would cost more than all the others together.
     """
     order = np.array([_hash01(f"{p.seed}/measured/{i}") for i in validation.image_id])
@@ -103,7 +103,7 @@ def measured(validation: Training, p: Params) -> Training:
     group = validation.group[rows]
     place = np.arange(len(rows)) - np.searchsorted(group, group)  # within its group
     keep = np.zeros(len(rows), dtype=bool)
-    keep[rows[place < p.validation_pictures]] = True
+    keep[rows[place < p.validation_images]] = True
     return _rows(validation, keep, validation.group)
 
 
@@ -121,7 +121,7 @@ def write_evaluation(folder: Path, name: str, found: Evaluation) -> None:
         "evaluation",
         arrays,
         root=found.root.as_posix(),
-        pictures=picture_digest(found.root, found.path, found.frames),
+        images=image_digest(found.root, found.path, found.frames),
     )
     if found.queries is not None:
         answers = {
@@ -159,7 +159,7 @@ class EvaluationEntry(params.Section):
 
 def _check_training(t: Training) -> None:
     if not t.image_id:
-        raise UserError(f"{t.root}: no pictures to train on")
+        raise UserError(f"{t.root}: no images to train on")
     if len(set(t.image_id)) < len(t.image_id):
         raise UserError(f"{t.root}: some image ids occur twice")
 
@@ -167,7 +167,7 @@ def _check_training(t: Training) -> None:
 def _refuse_questions(
     sets: "dict[str, EvaluationEntry]", evaluation: dict[str, Evaluation]
 ) -> None:
-    """Distractors must not ask: their pictures would answer other questions."""
+    """Distractors must not ask: their images would answer other questions."""
     for name, entry in sets.items():
         if entry.distractors is not None and evaluation[entry.distractors].queries is not None:
             raise UserError(
@@ -184,13 +184,13 @@ def _refuse_overlap(training: Training, found: Evaluation, name: str) -> None:
     both = [p for p in found.path if os.path.join(other, p) in here]
     if both:
         raise UserError(
-            f"evaluation set {name}: {len(both)} of its pictures are training pictures too, "
+            f"evaluation set {name}: {len(both)} of its images are training images too, "
             f"the first: {both[0]}; scores on them would mean nothing"
         )
 
 
 def _unit_hash(group: np.ndarray, salt: str) -> np.ndarray:
-    """(n,) float64 in [0, 1) of each picture's group; 1 where it has none."""
+    """(n,) float64 in [0, 1) of each image's group; 1 where it has none."""
     ids, inverse = np.unique(group, return_inverse=True)
     draws = np.array([_hash01(f"{salt}/{g}") if g >= 0 else 1.0 for g in ids.tolist()])
     return draws[inverse]
@@ -223,12 +223,12 @@ def _write_train(path: Path, t: Training, counts: np.ndarray, p: Params) -> None
         },
         columns=" ".join(columns),
         root=t.root.as_posix(),
-        pictures=picture_digest(t.root, paths),
+        images=image_digest(t.root, paths),
     )  # fmt: skip
 
 
 def _write_validation(out: Path, v: Training) -> None:
-    """The groups set aside, as an evaluation set in which every picture asks for its group."""
+    """The validation groups, as an evaluation set in which every image asks for its group."""
     members: dict[int, list[str]] = {}
     for image_id, group in zip(v.image_id, v.group.tolist(), strict=True):
         members.setdefault(group, []).append(image_id)
@@ -246,12 +246,12 @@ def _write_validation(out: Path, v: Training) -> None:
 def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
     sizes = views.group_sizes(t.group)
     groups = len(np.unique(t.group[t.group >= 0]))
-    lonely = int((t.group < 0).sum())
+    unlabelled = int((t.group < 0).sum())
     aside = len(np.unique(v.group))
-    noun = "picture" if t.frames is None else "video"
+    noun = "image" if t.frames is None else "video"
     return (
         f"{p.dataset}: {len(t.image_id)} training {noun}s, {groups} groups of "
-        f"{sizes.min()} to {sizes.max()}, {lonely} {noun}s without a group; "
+        f"{sizes.min()} to {sizes.max()}, {unlabelled} {noun}s without a group; "
         f"{int(counts.sum())} views, {counts.min()} to {counts.max()} a {noun}, as {p.epochs} "
         f"epochs would use them; {aside} groups ({len(v.image_id)} {noun}s) set aside for "
         f"validation"
@@ -261,17 +261,17 @@ def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
 def cautions(p: Params, t: Training, v: Training, fuse: Any) -> list[str]:
     """Lines on what a later stage will refuse or go without."""
     lines = []
-    lonely = t.group < 0
-    groups = len(np.unique(t.group[~lonely])) + int(lonely.sum())
+    unlabelled = t.group < 0
+    groups = len(np.unique(t.group[~unlabelled])) + int(unlabelled.sum())
     batch = fuse.get("batch") if isinstance(fuse, dict) else None
     if isinstance(batch, int) and groups < batch:
         lines.append(
-            f"fuse.batch is {batch}, but there are {groups} training groups (a picture without one "
+            f"fuse.batch is {batch}, but there are {groups} training groups (an image without one "
             f"counts as one): set it to at most {groups}"
         )
     if p.validation_share > 0 and not v.image_id:
         lines.append(
-            "no group was set aside for validation: too few of two pictures or more; raise "
+            "no group was set aside for validation: too few of two images or more; raise "
             "prepare.validation_share or change prepare.seed"
         )
     return lines

@@ -2,7 +2,7 @@
 
     python -m stages.train data/prepared/train.h5 data/targets models/student models/untrained
 
-Learns by `train.loss`, measures retrieval on the groups set aside (from before the first step on)
+Learns by `train.loss`, measures retrieval on the validation groups (from before the first step on)
 and keeps the best weights, the start included. An interrupted run goes on where it was, to the same
 weights. Evaluation sets are never looked at.
 """
@@ -37,7 +37,7 @@ class Params(params.Section):
     epochs: int = Field(ge=0)
     lr: float = Field(gt=0)
     final_lr: float = Field(ge=0)
-    trunk_lr_scale: float = Field(ge=0)
+    backbone_lr_scale: float = Field(ge=0)
     weight_decay: float = Field(ge=0)
     view_px: int = Field(ge=16, le=4096)
     image_px: int = Field(ge=16, le=4096)
@@ -102,18 +102,18 @@ def main(
         raise UserError(f"{params_file}: student: a timm name or an alias is needed, not {name!r}")
     objective = p.objective()
     views = TrainSet.read(train)
-    views.check_pictures()
+    views.check_images()
     plan = Targets.read(targets, views)
     prototypes = Prototypes.read(targets / "prototypes.h5", plan, views)
     student = first_student(name, p, dim=prototypes.prototype.shape[1])
-    students.forget_earlier(out_student)
-    earlier = None
+    students.forget_old_model(out_student)
+    old_model = None
     if p.compatible_with is not None:
-        prototypes = ridge_start.earlier_prototypes(
+        prototypes = ridge_start.old_model_prototypes(
             Path(p.compatible_with), student.dim, views, prototypes
         )
-        earlier = files.digest_of_file(Path(p.compatible_with) / "model.safetensors")
-        students.keep_earlier(Path(p.compatible_with), out_student)
+        old_model = files.digest_of_file(Path(p.compatible_with) / "model.safetensors")
+        students.keep_old_model(Path(p.compatible_with), out_student)
     students.save(
         students.bare(student), out_untrained, card(name, "before any training"), loss="none"
     )
@@ -121,7 +121,7 @@ def main(
         ridge_start.ridge(student, views, prototypes, p.view_px, p.seed)
     source = {
         "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
-        "params": p.model_dump(), "start": weights.digest_of_state(student), "earlier": earlier,
+        "params": p.model_dump(), "start": weights.digest_of_state(student), "old_model": old_model,
     }  # fmt: skip
     probe = validation.read(train.parent, p.image_px) if p.validate_every else None
     with runtime.parts("train", **source, probe=probe is not None) as parts:
@@ -166,13 +166,13 @@ def plan_of(p: Params) -> "Plan":
     amp = p.amp == "auto" and runtime.device().type == "cuda"
     return Plan(
         epochs=p.epochs, view_px=p.view_px, lr=p.lr, final_lr=p.final_lr,
-        trunk_lr_scale=p.trunk_lr_scale, weight_decay=p.weight_decay, amp=amp,
+        backbone_lr_scale=p.backbone_lr_scale, weight_decay=p.weight_decay, amp=amp,
         validate_every=p.validate_every, patience=p.patience, seed=p.seed,
     )  # fmt: skip
 
 
 def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups: int) -> None:
-    """Write the best weights, the last ones where they differ, the history and its picture."""
+    """Write the best weights, the last ones where they differ, the history and its image."""
     from safetensors.torch import save_file
 
     from .distill import student
@@ -184,7 +184,7 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
         loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
         parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
         aligned=loop.objective.needs("prototype") and p.compatible_with is None,
-        compatible=p.compatible_with is not None, view_px=p.view_px,
+        backward_compatible=p.compatible_with is not None, view_px=p.view_px,
     )  # fmt: skip
     if last is not None:
         with files.atomic(folder / "last.safetensors") as temporary:
@@ -202,8 +202,8 @@ def verdict(loop: "Loop", groups: int) -> str:
     start = loop.measured()[0]
     if loop.best.step == 0:
         return (
-            f"training did not help: the start was best ({start:.1f} mAP on the groups set aside) "
-            f"and is kept; {groups} groups are few, or train.lr is high: more pictures or a "
+            f"training did not help: the start was best ({start:.1f} mAP on the validation groups) "
+            f"and is kept; {groups} groups are few, or train.lr is high: more images or a "
             "lower rate may change that"
         )
     return (
@@ -217,7 +217,7 @@ def card(name: str, how: str) -> str:
     return (
         f"# {name}, {how}\n\nA small image-retrieval model. Load it with "
         "`whiten_mtd.load_student(folder)`, or by hand from `config.json` and "
-        "`model.safetensors` (timm trunk, pooling, L2, linear head, L2).\n"
+        "`model.safetensors` (timm backbone, pooling, L2, linear head, L2).\n"
     )
 
 

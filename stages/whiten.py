@@ -125,7 +125,7 @@ def fit_learned(
     group = views.group[views.view_image]
     if len(np.unique(group[group >= 0])) < 2:
         raise UserError(
-            "whiten.method: learned needs groups (pictures that show the same); this training set "
+            "whiten.method: learned needs groups (images that show the same); this training set "
             "has none; use pca"
         )
     return learned_whitening.fit(

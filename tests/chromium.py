@@ -126,9 +126,9 @@ class Chromium:
 
 
 def check_page(file: Path, folder: Path) -> int:
-    """Open a page: it asks for nothing but itself, says nothing, and every picture of it loads.
+    """Open a page: it asks for nothing but itself, says nothing, and every image of it loads.
 
-    Returns how many pictures it shows. `folder` takes the browser's profile.
+    Returns how many images it shows. `folder` takes the browser's profile.
     """
     with Chromium(folder / "profile") as page:
         page.open(file.resolve().as_uri())

@@ -28,8 +28,8 @@ TINY: dict[str, Any] = {
     "ensemble": ["a", "b"],
     "teachers": TEACHERS,
     "datasets.demo": {
-        "seed": 0, "image_px": 64, "groups": 12, "pictures": 3, "evaluation_groups": 4,
-        "evaluation_pictures": 4, "queries": 1, "distractors": 4, "twins": 0.3, "difficulty": 0.3,
+        "seed": 0, "image_px": 64, "groups": 12, "images": 3, "evaluation_groups": 4,
+        "evaluation_images": 4, "queries": 1, "distractors": 4, "twins": 0.3, "difficulty": 0.3,
     },
     "prepare.views": 2, "prepare.epochs": 3, "prepare.validation_share": 0.2,
     "extract.batch": 16, "whiten.dim": 16, "fuse.batch": 4, "fuse.epochs": 2, "fuse.dim": 16,

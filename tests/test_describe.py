@@ -53,5 +53,5 @@ def test_videos_that_cannot_be_described(world: Path, tmp_path: Path) -> None:
     assert done.returncode == 2 and "none of 1 videos can be decoded" in done.stderr
     (folder / "b.jpg").write_bytes(b"")
     done = stage("describe", "models/student", str(folder), "x.h5", cwd=world, check=False)
-    assert done.returncode == 2 and "holds pictures and videos" in done.stderr
+    assert done.returncode == 2 and "holds images and videos" in done.stderr
     assert "Traceback" not in done.stderr and not (world / "x.h5").exists()

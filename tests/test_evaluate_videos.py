@@ -69,7 +69,7 @@ class World:
     def rules(self) -> dict[str, dict[str, Any]]:
         """The rules of each score of a run, by model."""
         self.run()
-        return json.loads((self.folder / "results/protocol.json").read_text())["v"]
+        return json.loads((self.folder / "results/scoring_rules.json").read_text())["v"]
 
     def run(self) -> dict[str, Any]:
         f = self.folder

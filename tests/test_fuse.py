@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 WIDTHS = {"a": 6, "b": 4, "c": 5}
 GROUP = np.array([0, 0, 0, 1, 1, 2, 2, -1, -1, 3], np.int32)  # 6 units
 VIEWS = np.array([2, 1, 3, 2, 2, 1, 1, 2, 3, 2])
-PICTURE = np.repeat(np.arange(10), VIEWS).astype(np.int32)
-UNIT = np.array([0, 0, 0, 1, 1, 2, 2, 4, 5, 3])[PICTURE]
+IMAGE = np.repeat(np.arange(10), VIEWS).astype(np.int32)
+UNIT = np.array([0, 0, 0, 1, 1, 2, 2, 4, 5, 3])[IMAGE]
 FUSE = {
     "strategy": "maxmin", "batch": 4, "epochs": 3, "held_out_epochs": 0, "prototypes": "ensemble",
     "dim": 7, "samples": 1000, "seed": 0,
@@ -33,14 +33,14 @@ def train_file(path: Path, seed: int = 0) -> str:
     n = len(GROUP)
     arrays = {
         "image_id": np.array([f"i{k}" for k in range(n)]),
-        "path": np.array([f"{k}.png" for k in range(n)]), "group": GROUP, "view_image": PICTURE,
-        "view": np.random.default_rng(seed).random((len(PICTURE), 5)).astype(np.float32),
+        "path": np.array([f"{k}.png" for k in range(n)]), "group": GROUP, "view_image": IMAGE,
+        "view": np.random.default_rng(seed).random((len(IMAGE), 5)).astype(np.float32),
     }  # fmt: skip
-    store.write(path, "train", arrays, columns="x y width height flip", root="/r", pictures="0")
+    store.write(path, "train", arrays, columns="x y width height flip", root="/r", images="0")
     return store.Stored(path, "train").digest
 
 
-def whitened_file(path: Path, train: str, seed: int, rows: int = len(PICTURE)) -> None:
+def whitened_file(path: Path, train: str, seed: int, rows: int = len(IMAGE)) -> None:
     x = unit(np.random.default_rng(seed).standard_normal((rows, WIDTHS[path.stem])))
     store.write(path, "whitened", {"descriptor": x.astype(np.float16)}, train=train, teacher="t")
 
@@ -183,7 +183,7 @@ def test_prototypes_are_the_normalised_means_of_fused_embeddings(world: World, d
     prototype, label = found["prototype"], found["view_prototype"]
     assert prototype.shape == (6, dim) and prototype.dtype == np.float16
     assert np.allclose(np.linalg.norm(prototype.astype(float), axis=1), 1, atol=1e-3)
-    assert label.dtype == np.int32 and len(label) == len(PICTURE)
+    assert label.dtype == np.int32 and len(label) == len(IMAGE)
     same = label[:, None] == label[None]
     assert np.array_equal(same, UNIT[:, None] == UNIT[None])
     embedding, values = fused_by_hand(world.teachers(), dim)
@@ -271,7 +271,7 @@ def test_inputs_that_are_not_what_they_should_be(
 
     whitened_file(path, "of another train.h5", 1)
     assert "b.h5" in refusal(world, capsys)
-    whitened_file(path, world.digest, 1, rows=len(PICTURE) - 1)
+    whitened_file(path, world.digest, 1, rows=len(IMAGE) - 1)
     assert "b.h5" in refusal(world, capsys)
     path.write_bytes(whole[: len(whole) // 2])
     assert "b.h5" in refusal(world, capsys)

@@ -19,7 +19,7 @@ LANDMARKS, DATABASE, QUERIES, DISTRACTORS = 12, 9, 3, 12
 pytestmark = pytest.mark.long
 
 
-def picture(path: Path, seed: int, size: tuple[int, int] = (72, 56)) -> None:
+def image(path: Path, seed: int, size: tuple[int, int] = (72, 56)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
@@ -30,7 +30,7 @@ def gldv2(root: Path) -> list[str]:
     for landmark in range(LANDMARKS):
         names = [f"{landmark * 50 + i:x}".rjust(3, "0") + "0" * 13 for i in range(2 + landmark % 3)]
         for i, name in enumerate(names):
-            picture(root / f"train/{name[0]}/{name[1]}/{name[2]}/{name}.jpg", 10 * landmark + i)
+            image(root / f"train/{name[0]}/{name[1]}/{name[2]}/{name}.jpg", 10 * landmark + i)
         lines.append(f"{landmark + 7},{' '.join(names)}")
         ids += names
     (root / "meta").mkdir()
@@ -43,7 +43,7 @@ def asked(root: Path, name: str, seed: int) -> list[str]:
     database = [f"{name}_{i:06d}" for i in range(DATABASE)]
     queries = [f"{name}_q{i}" for i in range(QUERIES)]
     for i, one in enumerate(database + queries):
-        picture(root / name / f"jpg/{one}.jpg", seed + i, (72, 56) if i % 2 else (50, 80))
+        image(root / name / f"jpg/{one}.jpg", seed + i, (72, 56) if i % 2 else (50, 80))
     gnd = [
         {"bbx": [3.5, 4, 40.25, 44], "easy": [0, 1], "hard": [2], "junk": [3]},
         {"bbx": [0, 0, 30, 30], "easy": [], "hard": [4, 5], "junk": []},
@@ -58,7 +58,7 @@ def distractors(root: Path) -> list[str]:
     """The last of them truncated, as some of the million are."""
     names = [f"{i:03x}/{i:03x}f{i}.jpg" for i in range(DISTRACTORS)]
     for i, name in enumerate(names):
-        picture(root / "revisitop1m/jpg" / name, 900 + i)
+        image(root / "revisitop1m/jpg" / name, 900 + i)
     path = root / "revisitop1m/jpg" / names[-1]
     path.write_bytes(path.read_bytes()[:-300])
     (root / "revisitop1m/revisitop1m.txt").write_text("\n".join(names) + "\n")
@@ -128,7 +128,7 @@ def test_scores_with_and_without_distractors(landmarks) -> None:  # type: ignore
     sets = ["roxford5k", "rparis6k"]
     assert set(table) == {*sets, *(f"{s}+revisitop1m" for s in sets)}
     for name in sets:
-        models = {"student", "untrained", "gem", "ready", "fused", "asymmetric"}
+        models = {"student", "untrained", "gem", "ready", "ensemble", "fused", "asymmetric"}
         assert set(table[name]) == models
         for model in models - {"gem", "ready"}:
             for level in ("easy", "medium", "hard"):
@@ -140,7 +140,7 @@ def test_scores_with_and_without_distractors(landmarks) -> None:  # type: ignore
 
 def test_protocols_say_what_was_done(landmarks) -> None:  # type: ignore[no-untyped-def]
     folder, _, said = landmarks
-    rules = json.loads((folder / "data/results/protocol.json").read_text())
+    rules = json.loads((folder / "data/results/scoring_rules.json").read_text())
     among = rules["roxford5k+revisitop1m"]
     assert among["student"]["distractors"] == 11 and among["student"]["database"] == DATABASE + 11
     assert among["gem raw"]["image_px"] == "native" and among["gem raw"]["scales"] == "1"
@@ -148,7 +148,7 @@ def test_protocols_say_what_was_done(landmarks) -> None:  # type: ignore[no-unty
     assert among["gem whitened"]["whitening"].startswith("pca to 12 of training views ")
     assert among["ready raw"]["image_px"] == "unknown"
     assert {r["crop"] for r in among.values()} == {"cut to boxes"}
-    assert "roxford5k+revisitop1m: revisitop, queries cut to boxes, 20 pictures searched" in said
+    assert "roxford5k+revisitop1m: revisitop, queries cut to boxes, 20 images searched" in said
     truths = {r["ground_truth"] for s in rules.values() for r in s.values()}
     assert len(truths) == 2
 
@@ -156,7 +156,7 @@ def test_protocols_say_what_was_done(landmarks) -> None:  # type: ignore[no-unty
 def test_score_reads_the_official_pickle(landmarks) -> None:  # type: ignore[no-untyped-def]
     folder, files, _ = landmarks
     table = json.loads((folder / "data/results/metrics.json").read_text())
-    rules = json.loads((folder / "data/results/protocol.json").read_text())
+    rules = json.loads((folder / "data/results/scoring_rules.json").read_text())
     pkl = str(files / "revisitop/rparis6k/gnd_rparis6k.pkl")
     one = "data/described/student/rparis6k.h5"
     for more, name in (
@@ -173,6 +173,6 @@ def test_tools_and_a_second_run(landmarks) -> None:  # type: ignore[no-untyped-d
     assert "Running stage" not in run("dvc", "repro", cwd=folder).stdout
     assert "ready: ready descriptors, no network to run" in tool(folder, "verify")
     told = tool(folder, "doctor")
-    assert "12 landmarks, 36 pictures listed" in told
-    assert "3 queries, 9 pictures, all there" in told
+    assert "12 landmarks, 36 images listed" in told
+    assert "3 queries, 9 images, all there" in told
     assert "roxford5k+revisitop1m" in tool(folder, "results", "--against", "data/results")

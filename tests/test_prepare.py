@@ -1,4 +1,4 @@
-"""The stage `prepare` on a folder of small pictures: its files, its split, what it refuses."""
+"""The stage `prepare` on a folder of small images: its files, its split, what it refuses."""
 
 import json
 from pathlib import Path
@@ -18,27 +18,27 @@ from stages.retrieval.ground_truth import GroundTruth
 ROOT = Path(__file__).parents[1]
 PREPARE = {
     "dataset": "folder", "seed": 0, "views": 4, "epochs": 3, "validation_share": 0.3,
-    "labelled_share": 1.0, "validation_pictures": 20,
+    "labelled_share": 1.0, "validation_images": 20,
 }  # fmt: skip
-FOLDER = {"root": "pictures", "seed": 0, "evaluation_share": 0.25, "queries": 1}
+FOLDER = {"root": "images", "seed": 0, "evaluation_share": 0.25, "queries": 1}
 
 
-def picture(path: Path, seed: int) -> None:
+def image(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 10, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
 
 
 class World:
-    """A folder of 20 instances of 2 to 4 pictures and two loose ones, and what was prepared."""
+    """A folder of 20 instances of 2 to 4 images and two loose ones, and what was prepared."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.out = folder, folder / "out"
         for k in range(20):
             for i in range(2 + k % 3):
-                picture(folder / f"pictures/größe {k:02d}/{i}.png", 10 * k + i)
+                image(folder / f"images/größe {k:02d}/{i}.png", 10 * k + i)
         for i in range(2):
-            picture(folder / f"pictures/loose {i}.png", 1000 + i)
+            image(folder / f"images/loose {i}.png", 1000 + i)
 
     def run(self, evaluation: Any = None, **changes: Any) -> int:
         values = YAML(typ="safe").load((ROOT / "params.yaml").read_text("utf-8"))
@@ -66,7 +66,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_every_picture_has_its_group_and_its_views(world: World) -> None:
+def test_every_image_has_its_group_and_its_views(world: World) -> None:
     assert world.run() == 0
     t = world.train()
     assert t.columns == ("x", "y", "width", "height", "flip")
@@ -158,7 +158,7 @@ def test_a_larger_share_only_adds_validation_groups(world: World) -> None:
     assert chosen[0] <= chosen[1] <= chosen[2] and len(chosen[0]) < len(chosen[2])
 
 
-def test_pictures_without_their_label_stay(world: World) -> None:
+def test_images_without_their_label_stay(world: World) -> None:
     assert world.run(validation_share=0.0) == 0
     whole = world.train()
     assert world.run(validation_share=0.0, labelled_share=0.5) == 0
@@ -211,7 +211,7 @@ def test_impossible_knobs(
     assert f"prepare.{key}" in refusal(world, capsys, **{key: value})
 
 
-def test_pictures_that_are_not_there(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_that_are_not_there(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere" in refusal(world, capsys, root="nowhere")
     (world.folder / "empty").mkdir()
     assert "empty" in refusal(world, capsys, root="empty")
@@ -232,7 +232,7 @@ def test_all_groups_set_aside_is_refused(
     """Two groups, both drawn for validation by an unlucky seed: nothing would be left."""
     for k in range(2):
         for i in range(2):
-            picture(tmp_path / f"pictures/{k}/{i}.png", 10 * k + i)
+            image(tmp_path / f"images/{k}/{i}.png", 10 * k + i)
     world = object.__new__(World)
     world.folder, world.out = tmp_path, tmp_path / "out"
     both = []
@@ -249,7 +249,7 @@ def test_a_pair_of_a_video_is_one_frame_by_both_recipes(tmp_path: Path) -> None:
     names = [f"v{k}" for k in range(12)]
     for k, name in enumerate(names):
         for n in range(1 + k % 5):
-            picture(tmp_path / f"frames/{name}/{n:04d}.jpg", 10 * k + n)
+            image(tmp_path / f"frames/{name}/{n:04d}.jpg", 10 * k + n)
     lines = [f"{names[k]} {names[k + 1]} 1" for k in range(0, 8, 2)]
     (tmp_path / "lists/train_groundtruth").write_text("\n".join(lines))
     (tmp_path / "lists/test_groundtruth").write_text("v8 v9 1\nv8 v10 0")
@@ -280,10 +280,10 @@ def test_a_pair_of_a_video_is_one_frame_by_both_recipes(tmp_path: Path) -> None:
     )
 
 
-def test_of_a_large_group_set_aside_some_pictures_are_measured(world: World) -> None:
+def test_of_a_large_group_set_aside_some_images_are_measured(world: World) -> None:
     assert world.run(validation_share=0.5) == 0
     whole = EvaluationSet.read(world.out / "validation.h5").path.tolist()
-    assert world.run(validation_share=0.5, validation_pictures=2) == 0
+    assert world.run(validation_share=0.5, validation_images=2) == 0
     some = EvaluationSet.read(world.out / "validation.h5").path.tolist()
     sizes = {Path(p).parent: [Path(q).parent for q in some].count(Path(p).parent) for p in whole}
     assert set(some) < set(whole) and set(sizes.values()) == {2}  # no group is lost

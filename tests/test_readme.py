@@ -72,17 +72,17 @@ def test_files_of_the_table_are_written(project: Path) -> None:
 
 
 @pytest.mark.long
-def test_own_pictures_and_reports_as_written(world: Path) -> None:
+def test_own_images_and_reports_as_written(world: Path) -> None:
     """The two chapters for people with a run of their own, in the order in which they stand."""
     run("git", "init", "-q", cwd=world)
-    shutil.copytree(world / "data/prepared/images", world / "my/pictures")
-    pictures = sorted((world / "my/pictures").rglob("*.jpg"))
-    shutil.copy(pictures[0], world / "query.jpg")
+    shutil.copytree(world / "data/prepared/images", world / "my/images")
+    images = sorted((world / "my/images").rglob("*.jpg"))
+    shutil.copy(images[0], world / "query.jpg")
     (world / "queries").mkdir()
     (world / "more").mkdir()
-    for picture in pictures[1:3]:
-        shutil.copy(picture, world / "queries")
-        shutil.copy(picture, world / "more")
+    for image in images[1:3]:
+        shutil.copy(image, world / "queries")
+        shutil.copy(image, world / "more")
     chapters = [x.split("\n## ")[0] for x in re.split(r"\n## (?=Your own|Look at)", README)[1:]]
     commands = [
         line.split(" #")[0].strip()
@@ -96,7 +96,7 @@ def test_own_pictures_and_reports_as_written(world: Path) -> None:
         words = shlex.split(command)
         assert words[0] == "whiten-mtd"
         if words[1] == "calibrate":  # a single group is set aside in the tiny world
-            words += ["--pictures", "data/prepared/evaluation/demo.h5"]
+            words += ["--images", "data/prepared/evaluation/demo.h5"]
         run(sys.executable, "-m", "stages", *words[1:], cwd=world)
         ran.append(words[1])
     assert ran[:2] == ["export", "index"] and {"plan", "report", "audit"} <= set(ran)
@@ -105,6 +105,6 @@ def test_own_pictures_and_reports_as_written(world: Path) -> None:
         sys.executable, "-m", "stages", "search", "my-index", "query.jpg", "--json", cwd=world
     )
     best = json.loads(first.stdout)["answers"][0]["results"][0]
-    assert Path(best["file"]).resolve() == pictures[0].resolve()
+    assert Path(best["file"]).resolve() == images[0].resolve()
     assert best["score"] == pytest.approx(1, abs=1e-3)
     run(sys.executable, "-m", "stages", "index", "more/", "my-index", "--add", cwd=world)

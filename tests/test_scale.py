@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from stages.core import store
 from stages.images.sets import TrainSet
 
-PICTURES, LANDMARKS, LARGEST = 1_580_470, 81_313, 10_247
+IMAGES, LANDMARKS, LARGEST = 1_580_470, 81_313, 10_247
 DIM, PEAK_GIB, MINUTES = 2048, 4.0, 30
 pytestmark = pytest.mark.scale
 
@@ -24,15 +24,15 @@ def group_sizes() -> np.ndarray:
     rng = np.random.default_rng(0)
     sizes = np.clip(np.exp(rng.normal(2.1, 1.25, LANDMARKS)).astype(int), 2, LARGEST)
     sizes[0] = LARGEST
-    while (rest := PICTURES - sizes.sum()) != 0:
+    while (rest := IMAGES - sizes.sum()) != 0:
         rows = 1 + rng.permutation(LANDMARKS - 1)[: min(abs(rest), LANDMARKS - 1)]
         sizes[rows] = np.clip(sizes[rows] + np.sign(rest), 2, LARGEST)
     return sizes
 
 
 def tree(root: Path) -> None:
-    """train_clean.csv and an empty file for each picture: nothing here is decoded."""
-    ids = (f"{(i * 0x9E3779B97F4A7C15) % 2**64:016x}" for i in range(PICTURES))
+    """train_clean.csv and an empty file for each image: nothing here is decoded."""
+    ids = (f"{(i * 0x9E3779B97F4A7C15) % 2**64:016x}" for i in range(IMAGES))
     for n in range(16**3):
         (root / "train" / "/".join(f"{n:03x}")).mkdir(parents=True)
     with (root / "train_clean.csv").open("w") as table:
@@ -92,14 +92,14 @@ def features(file: Path, views: TrainSet) -> None:
             writer.append("descriptor", x / np.linalg.norm(x, axis=1, keepdims=True))
 
 
-def test_a_million_and_a_half_pictures(tmp_path: Path) -> None:
+def test_a_million_and_a_half_images(tmp_path: Path) -> None:
     if shutil.disk_usage(tmp_path).free < 24 * 2**30:
         pytest.skip("needs 24 GiB of disk")
     tree(tmp_path / "gldv2")
     params(tmp_path, views=8)
     run(tmp_path, "prepare", str(tmp_path / "many"))
     many = TrainSet.read(tmp_path / "many/train.h5")
-    print(f"{len(many.image_id)} pictures, {len(many.view_image)} views at most 8 a picture")
+    print(f"{len(many.image_id)} images, {len(many.view_image)} views at most 8 an image")
     shutil.rmtree(tmp_path / "many")
     params(tmp_path, views=1)
     prepared = tmp_path / "prepared"

@@ -77,20 +77,20 @@ def test_a_compatible_student_is_scored_on_the_earlier_index(world: Path) -> Non
     stage("evaluate", sets, "data/described", "models/whitening", "results", cwd=world)
     scores = json.loads((world / "results/metrics.json").read_text())["demo"]
     before = json.loads((world / "data/results/metrics.json").read_text())["demo"]
-    assert scores["earlier"] == before["student"]
+    assert scores["old_model"] == before["student"]
     assert "asymmetric" not in scores  # it left the ensemble's frame
-    mine, old = (f"data/described/student/{f}demo.h5" for f in ("", "earlier/"))
+    mine, old = (f"data/described/student/{f}demo.h5" for f in ("", "old_model/"))
     done = stage("tools.score", mine, old, f"{sets}/demo.json", "--json", cwd=world)
     told = json.loads(done.stdout)
     assert told.pop("protocol")["rules"] == "revisitop"
-    assert told == scores["compatible"]
+    assert told == scores["new_on_old"]
     # The new student's descriptors lie near the earlier one's, as chance would never have them.
     new, was = (descriptors(world / f) for f in (mine, old))
     cosine = new @ was.T
     assert np.diag(cosine).mean() > cosine.mean() + 0.1
     write_params(world / "params.yaml", **{"train.epochs": 0})
     stage("train", *ARGUMENTS, cwd=world)
-    assert not (world / "models/student/earlier").exists()
+    assert not (world / "models/student/old_model").exists()
 
 
 def descriptors(file: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures without any label, and nothing to score on: the whole pipeline all the same."""
+"""Images without any label, and nothing to score on: the whole pipeline all the same."""
 
 import json
 import shutil
@@ -12,11 +12,11 @@ from project import ROOT, run, write_params
 pytestmark = pytest.mark.long
 
 
-def test_two_views_of_one_picture_are_the_pair(tmp_path: Path) -> None:
+def test_two_views_of_one_image_are_the_pair(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "stages", tmp_path / "stages")
     names = sorted(
         f.relative_to(tmp_path).as_posix()
-        for f in tiny_onnx.pictures(tmp_path / "my pictures").rglob("*.png")
+        for f in tiny_onnx.images(tmp_path / "my images").rglob("*.png")
     )
     (tmp_path / "mine.csv").write_text(
         "path,group,split\n" + "".join(f"{n},,train\n" for n in names)
@@ -34,7 +34,7 @@ def test_two_views_of_one_picture_are_the_pair(tmp_path: Path) -> None:
 
     train = "data/prepared/train.h5"
     said = stage("prepare", "data/prepared")
-    assert f"{len(names)} pictures without a group" in said
+    assert f"{len(names)} images without a group" in said
     for t in ("a", "b"):
         stage("extract", t, train, f"data/features/{t}.h5")
         stage(

@@ -82,7 +82,7 @@ def test_the_tiny_video_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def deps_are_what_is_loaded(root: Path, folder: Path) -> None:
-    """As test_layout holds it for pictures: what each stage loads is what dvc.yaml names."""
+    """As test_layout holds it for images: what each stage loads is what dvc.yaml names."""
     for name, entry in test_layout.resolved_stages(folder).items():
         arguments = entry["cmd"].split("stages.")[1].split()
         record = test_layout.RECORD.replace("pathlib.Path.cwd()", "pathlib.Path.cwd().parent")

@@ -12,7 +12,7 @@ from stages import whiten
 from stages.core import console, store
 
 ROOT = Path(__file__).parents[1]
-GROUPS, PICTURES, VIEWS, D = 40, 3, 2, 8
+GROUPS, IMAGES, VIEWS, D = 40, 3, 2, 8
 WHITEN = {
     "method": "pca", "dim": 5, "exponent": 0.5, "floor": 1e-5, "samples": 1000, "pairs": 400,
     "shrinkage": "auto", "seed": 0,
@@ -24,8 +24,8 @@ class World:
 
     def __init__(self, folder: Path, groups: bool = True) -> None:
         self.folder = folder
-        n = GROUPS * PICTURES
-        group = np.repeat(np.arange(GROUPS), PICTURES) if groups else np.full(n, -1)
+        n = GROUPS * IMAGES
+        group = np.repeat(np.arange(GROUPS), IMAGES) if groups else np.full(n, -1)
         self.arrays = {
             "image_id": np.array([f"i{k}" for k in range(n)]),
             "path": np.array([f"{k}.png" for k in range(n)]), "group": group.astype(np.int32),
@@ -34,13 +34,13 @@ class World:
         }  # fmt: skip
         self.digest = self.train()
         rng = np.random.default_rng(0)
-        centre = np.repeat(rng.standard_normal((GROUPS, D)), PICTURES * VIEWS, axis=0)
+        centre = np.repeat(rng.standard_normal((GROUPS, D)), IMAGES * VIEWS, axis=0)
         x = (centre + 0.5 * rng.standard_normal((n * VIEWS, D))) * np.logspace(0, -1, D) + 0.7
         self.x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
         self.features(self.x, self.digest)
 
     def train(self) -> str:
-        about = {"columns": "x y width height flip", "root": "/r", "pictures": "0"}
+        about = {"columns": "x y width height flip", "root": "/r", "images": "0"}
         store.write(self.folder / "train.h5", "train", self.arrays, **about)
         return store.Stored(self.folder / "train.h5", "train").digest
 
@@ -137,9 +137,9 @@ def test_learned_whitening_makes_the_scatter_within_groups_white(world: World) -
     assert world.run(method="learned", shrinkage=0.0, dim=D, pairs=20_000) == 0
     w = world.open("w/t.h5", "whitening")
     z = (world.x.astype(float) - w["mean"]) @ w["projection"].T
-    z = z.reshape(GROUPS, PICTURES, VIEWS, D)
+    z = z.reshape(GROUPS, IMAGES, VIEWS, D)
     scatter = np.zeros((D, D))
-    pairs = [(i, j) for i in range(PICTURES) for j in range(PICTURES) if i != j]
+    pairs = [(i, j) for i in range(IMAGES) for j in range(IMAGES) if i != j]
     for i, j in pairs:
         for v in range(VIEWS):
             for u in range(VIEWS):

@@ -41,8 +41,8 @@ def student(path: Path, seed: int = 0, scales: tuple[float, ...] = SCALES) -> Pa
     return path
 
 
-def pictures(root: Path, groups: int = 6, each: int = 3, seed: int = 0) -> Path:
-    """Pictures of one colour and some noise; a folder a colour, with names of all kinds."""
+def images(root: Path, groups: int = 6, each: int = 3, seed: int = 0) -> Path:
+    """Images of one colour and some noise; a folder a colour, with names of all kinds."""
     rng = np.random.default_rng(seed)
     for group in range(groups):
         colour = rng.integers(20, 236, 3)

@@ -16,10 +16,19 @@ KEYS = (
     "fuse", "train", "describe", "evaluate", "compare",
 )  # fmt: skip
 S = TypeVar("S", bound=BaseModel)
-EARLIER = "earlier"  # in a student's folder and in its descriptions: the student it must match
+OLD_MODEL = "old_model"  # in a student's folder and its descriptions: the model it must match
 # Names that the pipeline itself gives to models.
-RESERVED = ("student", "untrained", "fused", "asymmetric", EARLIER, "compatible")
+RESERVED = (
+    "student", "untrained", "ensemble", "fused", "asymmetric", OLD_MODEL, "new_on_old",
+)  # fmt: skip
 
+
+# Keys of 0.1 that have another name now: refused, with the new one.
+RENAMED = {
+    "pictures": "images", "evaluation_pictures": "evaluation_images",
+    "validation_pictures": "validation_images", "trunk_lr_scale": "backbone_lr_scale",
+    "licence": "license",
+}  # fmt: skip
 
 # The option that every stage takes, so that dvc.yaml need not name it.
 OPTION: Path = typer.Option(Path("params.yaml"), "--params", help="The file of parameters.")
@@ -120,7 +129,10 @@ def _key(error: Any, values: Any) -> str:
 
 def _message(error: Any, into: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        return f"unknown key{nearest(str(error['loc'][-1]), into.model_fields)}"
+        key = str(error["loc"][-1])
+        if RENAMED.get(key) in into.model_fields:
+            return f"is now called {RENAMED[key]!r} (CHANGELOG.md)"
+        return f"unknown key{nearest(key, into.model_fields)}"
     if error["type"] == "missing":
         return "missing"
     return f"{error['msg'].removeprefix('Value error, ')}, found {error['input']!r}"

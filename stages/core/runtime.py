@@ -49,7 +49,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep big freed blocks instead of giving each back to the system.
 
     A network on a CPU frees and takes tens of megabytes a layer; without this every layer's pages
-    are mapped and zeroed anew, which cost two fifths of the time of a forward of 64 pictures.
+    are mapped and zeroed anew, which cost two fifths of the time of a forward of 64 images.
     """
     mmap_max, trim_threshold, top_pad = -4, -1, -2  # names of mallopt(3)
     try:

@@ -2,7 +2,7 @@
 
 A dataset offers `Settings` (its map in `params.yaml`, section `datasets`) and one or both of
 `training(settings, images) -> Training` and `evaluation(settings, images, name) -> Evaluation`,
-where `images` is the folder for pictures that the dataset draws itself, and `name` is what section
+where `images` is the folder for images that the dataset draws itself, and `name` is what section
 `evaluation` calls the set: a dataset of several sets gives the one of that name.
 """
 
@@ -19,7 +19,7 @@ from ..core.errors import UserError
 
 @dataclass(frozen=True)
 class Training:
-    """Pictures to learn from: `group` (n,) int32 says which show the same, -1 none.
+    """Images to learn from: `group` (n,) int32 says which show the same, -1 none.
 
     Where `frames` (n,) is given they are videos of so many frames, and `path` is the folder of a
     video's frames (`0000.jpg`, `0001.jpg` and so on). The same holds for an Evaluation.
@@ -35,7 +35,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Pictures to search: `role` query, database or distractor; `box` (n, 4) pixels or NaN.
+    """Images to search: `role` query, database or distractor; `box` (n, 4) pixels or NaN.
 
     `queries` is the ground truth in the form of the protocol, None for plain distractors.
     """
@@ -55,7 +55,7 @@ def load(name: str, part: str, settings: dict[str, Any], where: str) -> tuple[Mo
     """The dataset `name`, which must offer `part`, and its checked settings."""
     module = plugins.load(__name__, name)
     if not hasattr(module, part):
-        raise UserError(f"{where}: dataset {name} has no {part} pictures")
+        raise UserError(f"{where}: dataset {name} has no {part} images")
     if name not in settings:
         raise UserError(f"{where}: datasets.{name}: missing; its settings are needed")
     return module, params.check(settings[name], module.Settings, f"{where}: datasets.{name}")

@@ -1,4 +1,4 @@
-"""Pictures of people's own: what a folder holds, what can be read, what is there twice."""
+"""Images of people's own: what a folder holds, what can be read, what is there twice."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ def folder_at(path: str, where: str) -> Path:
     """The folder that the setting `where` names; `~` is the home. UserError if it is none."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{where}: {path}: no such folder; give the one that holds the pictures")
+        raise UserError(f"{where}: {path}: no such folder; give the one that holds the images")
     return folder
 
 
@@ -35,33 +35,33 @@ def missing(root: Path, paths: Iterable[str]) -> list[str]:
 
 
 def refuse_missing(root: Path, paths: Sequence[str], mend: str) -> None:
-    """One line with the number and the first names of missing pictures, and how to `mend` it."""
+    """One line with the number and the first names of missing images, and how to `mend` it."""
     if absent := missing(root, paths):
         raise UserError(
-            f"{root}: {len(absent)} of {len(paths)} pictures are missing: {named(absent)}; {mend}"
+            f"{root}: {len(absent)} of {len(paths)} images are missing: {named(absent)}; {mend}"
         )
 
 
 def below(root: Path) -> tuple[list[str], list[str]]:
-    """(paths, notes): the readable pictures of `root` and its sub-folders, relative, sorted.
+    """(paths, notes): the readable images of `root` and its sub-folders, relative, sorted.
 
     Raises UserError where none is left.
     """
-    pictures, notes = walked(root, SUFFIXES)
-    good, more = readable(root, pictures)
+    images, notes = walked(root, SUFFIXES)
+    good, more = readable(root, images)
     if not good:
         told = "; ".join(notes + more) or "the folder is empty"
-        raise UserError(f"{root}: no pictures ({told})")
+        raise UserError(f"{root}: no images ({told})")
     return good, notes + more
 
 
 def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(paths, notes): the pictures that are whole and that later stages can read."""
+    """(paths, notes): the images that are whole and that later stages can read."""
     good: list[str] = []
     bad: list[str] = []
     large: list[str] = []
     needs_heif: list[str] = []
-    for path in progress(paths, total=len(paths), label="looking at pictures"):
+    for path in progress(paths, total=len(paths), label="looking at images"):
         if PurePosixPath(path).suffix.lower() in reading.HEIF and not reading.heif():
             needs_heif.append(path)
         else:
@@ -69,16 +69,16 @@ def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
     notes = []
     if needs_heif:
         notes.append(
-            f"{len(needs_heif)} HEIC pictures left out (pip install pillow-heif reads them): "
+            f"{len(needs_heif)} HEIC images left out (pip install pillow-heif reads them): "
             f"{named(needs_heif)}"
         )
     if large:
         notes.append(
-            f"{len(large)} pictures left out, of more than {reading.most_pixels()} million pixels "
+            f"{len(large)} images left out, of more than {reading.most_pixels()} million pixels "
             f"(scaled down they can be read): {named(large)}"
         )
     if bad:
-        notes.append(f"{len(bad)} files left out, broken or not pictures: {named(bad)}")
+        notes.append(f"{len(bad)} files left out, broken or not images: {named(bad)}")
     return good, notes
 
 
@@ -94,7 +94,7 @@ def why_not(path: Path) -> str | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a picture can be decoded to its end, which half a download cannot.
+    """Whether an image can be decoded to its end, which half a download cannot.
 
     Decoded only where the end of the file does not show it already.
     """
@@ -125,20 +125,20 @@ def copies(root: Path, paths: Iterable[str]) -> list[list[str]]:
 
 
 def note_copies(same: list[list[str]], among: Iterable[str]) -> list[str]:
-    """A line on the pictures of `among` that are copies of others of it; none without any."""
+    """A line on the images of `among` that are copies of others of it; none without any."""
     mine = set(among)
     within = [kept for group in same if len(kept := [p for p in group if p in mine]) > 1]
     if not within:
         return []
     extra = sum(len(group) - 1 for group in within)
     first = " = ".join(within[0][:2])
-    return [f"{extra} pictures are copies of others, all kept; the first: {first}"]
+    return [f"{extra} images are copies of others, all kept; the first: {first}"]
 
 
 def refuse_shared(
     root: Path, same: list[list[str]], training: Iterable[str], evaluation: Iterable[str]
 ) -> None:
-    """UserError that names both files where a picture is in training and evaluation."""
+    """UserError that names both files where an image is in training and evaluation."""
     learned, asked = set(training), set(evaluation)
     shared = [
         (next(p for p in group if p in learned), next(p for p in group if p in asked))
@@ -147,7 +147,7 @@ def refuse_shared(
     ]
     if shared:
         raise UserError(
-            f"{root}: {len(shared)} pictures are both in training and in evaluation, the first: "
+            f"{root}: {len(shared)} images are both in training and in evaluation, the first: "
             f"{shared[0][0]} (training) is {shared[0][1]} (evaluation); remove one of them"
         )
 

@@ -1,8 +1,8 @@
-"""A table of one's own pictures: `path,group,split[,query]`, a line a picture.
+"""A table of one's own images: `path,group,split[,query]`, a line an image.
 
-`path` is relative to the root; `group` is any text, the same for pictures that show the same, empty
-for none; `split` is train or evaluation; `query` is 1 for the pictures that ask. Without that
-column the first picture of each evaluation group asks.
+`path` is relative to the root; `group` is any text, the same for images that show the same, empty
+for none; `split` is train or evaluation; `query` is 1 for the images that ask. Without that
+column the first image of each evaluation group asks.
 """
 
 import csv
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The lines whose pictures can be read, and what was found on the way."""
+    """The lines whose images can be read, and what was found on the way."""
 
     root: Path
     rows: list[Row]
@@ -65,7 +65,7 @@ def training(settings: Settings, images: Path) -> Training:
     items = len(number) + sum(not row.group for row in rows)
     if items < 2:
         raise UserError(
-            f"{settings.file}: {len(rows)} pictures of split train, of {items} groups; training "
+            f"{settings.file}: {len(rows)} images of split train, of {items} groups; training "
             f"needs two groups at least"
         )
     path = [row.path for row in rows]
@@ -85,11 +85,11 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     table = read_table(settings)
     rows = _asking(table.of("evaluation"))
     found = Counter(row.group for row in rows if row.group and not row.query)
-    # a query whose answers cannot be read is no question, but still a picture to be confused by
+    # a query whose answers cannot be read is no question, but still an image to be confused by
     asked = {row.group for row in rows if row.query and found[row.group]}
     if not asked:
         raise UserError(
-            f"evaluation.{name}: {settings.file}: no query with another picture of its group in "
+            f"evaluation.{name}: {settings.file}: no query with another image of its group in "
             f"split evaluation"
         )
     path = [row.path for row in rows]
@@ -114,7 +114,7 @@ def status(settings: Settings, name: str) -> str:
     """What is in place, in a line; nothing is decoded. Raises UserError as `read_table` does."""
     file, root, rows = _listed(settings)
     split = Counter(row.split for row in rows)
-    return f"{file}: {', '.join(f'{split[s]} pictures of split {s}' for s in SPLITS)}, all there"
+    return f"{file}: {', '.join(f'{split[s]} images of split {s}' for s in SPLITS)}, all there"
 
 
 def _listed(settings: Settings) -> tuple[Path, Path, list[Row]]:
@@ -133,14 +133,14 @@ def _listed(settings: Settings) -> tuple[Path, Path, list[Row]]:
 
 
 def read_table(settings: Settings) -> Table:
-    """Read the table and look at its pictures. Raises UserError for a bad line, a missing picture
+    """Read the table and look at its images. Raises UserError for a bad line, a missing image
     or one that is in both splits.
     """
     file, root, rows = _listed(settings)
     good, skipped = _images.readable(root, [row.path for row in rows])
     kept = set(good)
     if not kept:
-        raise UserError(f"{file}: no pictures ({'; '.join(skipped) or 'the table is empty'})")
+        raise UserError(f"{file}: no images ({'; '.join(skipped) or 'the table is empty'})")
     table = Table(
         root, [row for row in rows if row.path in kept], skipped, _images.copies(root, good)
     )
@@ -208,7 +208,7 @@ def _role(row: Row, asked: set[str]) -> str:
 
 
 def _queries(rows: list[Row], asked: set[str]) -> list[dict[str, object]]:
-    """Each query with the pictures of its group that do not ask."""
+    """Each query with the images of its group that do not ask."""
     members: dict[str, list[str]] = {group: [] for group in asked}
     for row in rows:
         if row.group in asked and not row.query:

@@ -1,6 +1,6 @@
 """A generated world of landmarks: procedural buildings, deterministic, offline, drawn in a minute.
 
-Training, evaluation and distractor buildings are disjoint. Every picture is a pure function of the
+Training, evaluation and distractor buildings are disjoint. Every image is a pure function of the
 settings, its building and its number: neither the number of workers nor a larger world changes it.
 """
 
@@ -21,7 +21,7 @@ from ._demo.buildings import generator
 from ._demo.facades import facade
 from ._demo.scenes import Shot, look, render
 
-JUNK_BELOW = 0.35  # share of the building in sight under which a picture is no fair question
+JUNK_BELOW = 0.35  # share of the building in sight under which an image is no fair question
 HARD_BELOW = 0.65
 HARD_FROM = 0.6  # strength of the viewpoint
 JPEG_QUALITY = 90
@@ -29,25 +29,25 @@ ATTEMPTS = 400  # views tried for one that is as easy or hard as wanted; a few a
 
 
 class Settings(BaseModel):
-    """The world: how many buildings, how many pictures of each, and how hard they are."""
+    """The world: how many buildings, how many images of each, and how hard they are."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     seed: int = Field(ge=0, description="another seed is another world")
-    image_px: int = Field(ge=32, description="long side of a picture, pixels")
+    image_px: int = Field(ge=32, description="long side of an image, pixels")
     groups: int = Field(ge=2, description="training buildings")
-    pictures: int = Field(ge=1, description="pictures per training building")
+    images: int = Field(ge=1, description="images per training building")
     evaluation_groups: int = Field(ge=1, description="buildings that the queries ask for")
-    evaluation_pictures: int = Field(ge=2, description="database pictures per evaluation building")
-    queries: int = Field(ge=1, description="queries per evaluation building, extra pictures")
-    distractors: int = Field(ge=0, description="pictures of other buildings, one each")
+    evaluation_images: int = Field(ge=2, description="database images per evaluation building")
+    queries: int = Field(ge=1, description="queries per evaluation building, extra images")
+    distractors: int = Field(ge=0, description="images of other buildings, one each")
     twins: float = Field(ge=0, le=1, description="share of buildings that have a near-twin")
     difficulty: float = Field(ge=0, le=1, description="viewpoints, occluders and light: 0 easy")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The pictures to draw of one building: file names, and the level (or none) wanted of each."""
+    """The images to draw of one building: file names, and the level (or none) wanted of each."""
 
     family: str
     number: int
@@ -57,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What became of one picture."""
+    """What became of one image."""
 
     name: str
     level: str  # easy, hard or junk
@@ -65,10 +65,10 @@ class Drawn:
 
 
 def training(settings: Settings, images: Path) -> Training:
-    """Draw the training pictures into `images/train/<building>/<n>.jpg`."""
+    """Draw the training images into `images/train/<building>/<n>.jpg`."""
     plans = [
-        Plan("train", group, tuple(f"train/{group:05d}/{n}.jpg" for n in range(settings.pictures)),
-             (None,) * settings.pictures)
+        Plan("train", group, tuple(f"train/{group:05d}/{n}.jpg" for n in range(settings.images)),
+             (None,) * settings.images)
         for group in range(settings.groups)
     ]  # fmt: skip
     drawn = [shot for shots in _draw_all(settings, plans, images, "drawing") for shot in shots]
@@ -76,15 +76,15 @@ def training(settings: Settings, images: Path) -> Training:
         root=images,
         image_id=[_image_id(shot.name) for shot in drawn],
         path=[shot.name for shot in drawn],
-        group=np.repeat(np.arange(settings.groups, dtype=np.int32), settings.pictures),
-        notes=[f"{settings.groups} generated buildings, {len(drawn)} pictures"],
+        group=np.repeat(np.arange(settings.groups, dtype=np.int32), settings.images),
+        notes=[f"{settings.groups} generated buildings, {len(drawn)} images"],
     )
 
 
 def planned(settings: Settings) -> tuple[np.ndarray, int]:
-    """(group (n,) of the training pictures, evaluation pictures) of a world not drawn yet."""
-    asked = settings.evaluation_groups * (settings.evaluation_pictures + settings.queries)
-    group = np.repeat(np.arange(settings.groups, dtype=np.int32), settings.pictures)
+    """(group (n,) of the training images, evaluation images) of a world not drawn yet."""
+    asked = settings.evaluation_groups * (settings.evaluation_images + settings.queries)
+    group = np.repeat(np.arange(settings.groups, dtype=np.int32), settings.images)
     return group, asked + settings.distractors
 
 
@@ -110,7 +110,7 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
         queries=[
             query for shots in buildings[: settings.evaluation_groups] for query in _queries(shots)
         ],
-        notes=[f"{settings.evaluation_groups} generated buildings, {junk} junk pictures"],
+        notes=[f"{settings.evaluation_groups} generated buildings, {junk} junk images"],
     )
 
 
@@ -118,13 +118,13 @@ def _evaluation_plan(settings: Settings, number: int) -> Plan:
     """Queries show their building well; the first two of the database are easy and hard."""
     folder = f"evaluation/{number:05d}"
     queries = tuple(f"{folder}/query_{n}.jpg" for n in range(settings.queries))
-    database = tuple(f"{folder}/{n}.jpg" for n in range(settings.evaluation_pictures))
+    database = tuple(f"{folder}/{n}.jpg" for n in range(settings.evaluation_images))
     wanted = ("easy",) * len(queries) + ("easy", "hard") + (None,) * (len(database) - 2)
     return Plan("evaluation", number, queries + database, wanted)
 
 
 def _queries(shots: list[Drawn]) -> list[dict[str, Any]]:
-    """The queries of one building, each with its database pictures by level."""
+    """The queries of one building, each with its database images by level."""
     database = [shot for shot in shots if _role(shot.name) == "database"]
     answer = {
         level: [_image_id(shot.name) for shot in database if shot.level == level]
@@ -154,14 +154,14 @@ def _image_id(name: str) -> str:
 
 
 def _level(shot: Shot) -> str:
-    """What one may fairly expect of a picture, from what it shows and how it was taken."""
+    """What one may fairly expect of an image, from what it shows and how it was taken."""
     if shot.visible < JUNK_BELOW:
         return "junk"
     return "hard" if shot.visible < HARD_BELOW or shot.strength > HARD_FROM else "easy"
 
 
 def _draw(task: tuple[Settings, Plan, Path]) -> list[Drawn]:
-    """All pictures of one building, written; runs in a worker."""
+    """All images of one building, written; runs in a worker."""
     settings, plan, images = task
     building = facade(settings.seed, plan.family, plan.number, settings.twins)
     (images / plan.names[0]).parent.mkdir(parents=True, exist_ok=True)
@@ -187,4 +187,4 @@ def _draw_all(
 ) -> Iterator[list[Drawn]]:
     """Draw the plans on all cores, in order."""
     tasks = [(settings, plan, images) for plan in plans]
-    return parallel.each(_draw, tasks, label)  # a worker costs as much as some 60 pictures
+    return parallel.each(_draw, tasks, label)  # a worker costs as much as some 60 images

@@ -3,7 +3,7 @@
 A source video shows landmarks of the demo world, a few seconds each, by a moving camera. Its copies
 are what people make of a video: cut, played faster or slower, cropped, framed, with stickers and a
 strip of text, in other colours, encoded again. Negatives show the same landmarks in other
-pictures. Every video is a pure function of the settings, its source and its number.
+images. Every video is a pure function of the settings, its source and its number.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Settings(BaseModel):
     copies: int = Field(ge=0, description="copies of each source to train on")
     queries: int = Field(ge=1, description="source videos that are asked for")
     positives: int = Field(ge=1, description="copies of each query")
-    negatives: int = Field(ge=0, description="of each query: its landmarks in other pictures")
+    negatives: int = Field(ge=0, description="of each query: its landmarks in other images")
     unlabelled: int = Field(ge=0, description="videos of other landmarks")
     difficulty: float = Field(ge=0, le=1, description="how far copies are from their source")
 

@@ -1,7 +1,7 @@
-"""A folder of one's own pictures, a sub-folder for each instance (thing, place, product).
+"""A folder of one's own images, a sub-folder for each instance (thing, place, product).
 
-A seeded share of the sub-folders becomes the evaluation set, and those with a single picture its
-distractors. Pictures that lie in the root itself are trained on without a group.
+A seeded share of the sub-folders becomes the evaluation set, and those with a single image its
+distractors. Images that lie in the root itself are trained on without a group.
 """
 
 from collections import defaultdict
@@ -17,19 +17,19 @@ from . import Evaluation, Training, _images
 
 
 class Settings(BaseModel):
-    """Where the pictures are, and which of them to evaluate on."""
+    """Where the images are, and which of them to evaluate on."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     root: str = Field(description="folder with a sub-folder for each instance")
     seed: int = Field(ge=0, description="which sub-folders and which queries")
     evaluation_share: float = Field(ge=0, lt=1, description="share of the sub-folders; 0: no set")
-    queries: int = Field(ge=1, description="queries per instance; one picture is left to find")
+    queries: int = Field(ge=1, description="queries per instance; one image is left to find")
 
 
 @dataclass(frozen=True)
 class Split:
-    """The pictures by their use, as relative paths; instances by the name of their sub-folder."""
+    """The images by their use, as relative paths; instances by the name of their sub-folder."""
 
     root: Path
     training: dict[str, list[str]]
@@ -41,19 +41,19 @@ class Split:
 
 
 def training(settings: Settings, images: Path) -> Training:
-    """The instances that are not evaluated on, and the pictures that lie in the root."""
+    """The instances that are not evaluated on, and the images that lie in the root."""
     split = read_split(settings)
     if len(split.training) + len(split.loose) < 2:
         raise UserError(
             f"{split.root}: {len(split.training)} instances left to train on, "
             f"{len(split.evaluation)} for evaluation; training needs two at least: add sub-folders "
-            f"of two or more pictures, or lower datasets.folder.evaluation_share"
+            f"of two or more images, or lower datasets.folder.evaluation_share"
         )
     number = _images.group_numbers(split.training)
     path = [p for paths in split.training.values() for p in paths] + split.loose
     group = [number[name] for name, paths in split.training.items() for _ in paths]
     aside = (
-        f"{len(split.evaluation)} instances and {len(split.distractors)} single pictures "
+        f"{len(split.evaluation)} instances and {len(split.distractors)} single images "
         f"are kept for evaluation"
     )
     return Training(
@@ -70,7 +70,7 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     split = read_split(settings)
     if not split.evaluation:
         why = "datasets.folder.evaluation_share is 0" if not settings.evaluation_share else (
-            f"{split.root} has no sub-folder of two or more pictures")  # fmt: skip
+            f"{split.root} has no sub-folder of two or more images")  # fmt: skip
         raise UserError(f"evaluation.{name}: {why}, so there is nothing to ask; take it out")
     path: list[str] = []
     role: list[str] = []
@@ -99,19 +99,19 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
 
 
 def status(settings: Settings, name: str) -> str:
-    """What is in place, in a line; nothing is decoded. Raises UserError without pictures."""
+    """What is in place, in a line; nothing is decoded. Raises UserError without images."""
     root = _images.folder_at(settings.root, "datasets.folder.root")
     paths, _ = walked(root, _images.SUFFIXES)
     if not paths:
-        raise UserError(f"{root}: no pictures in it; put them there, a sub-folder an instance")
+        raise UserError(f"{root}: no images in it; put them there, a sub-folder an instance")
     instances = {path.split("/")[0] for path in paths if "/" in path}
-    return f"{root}: {len(paths)} pictures, {len(instances)} sub-folders of them"
+    return f"{root}: {len(paths)} images, {len(instances)} sub-folders of them"
 
 
 def read_split(settings: Settings) -> Split:
-    """Look at every picture and give it its use.
+    """Look at every image and give it its use.
 
-    Raises UserError without pictures, and where one picture is on both sides.
+    Raises UserError without images, and where one image is on both sides.
     """
     root = _images.folder_at(settings.root, "datasets.folder.root")
     paths, skipped = _images.below(root)

@@ -1,4 +1,4 @@
-"""Google Landmarks v2, its clean training part: 1.58 million pictures of 81,313 landmarks.
+"""Google Landmarks v2, its clean training part: 1.58 million images of 81,313 landmarks.
 
 Weyand et al. 2020 (arXiv 2004.01804); the clean part after Yokoo et al. 2020 (arXiv 2003.11211).
 Expects `train/a/b/c/<id>.jpg` (a, b, c: the first letters of the id) and `train_clean.csv`
@@ -20,32 +20,32 @@ PUBLISHED = (
     "github.com/cvdfoundation/google-landmark (s3.amazonaws.com/google-landmark: "
     "train/images_000.tar to 499, about 1 GB each, and metadata/train_clean.csv)"
 )
-WHOLE = (81_313, 1_580_470)  # landmarks and pictures of the published list
-LOOKED_AT = 1000  # pictures that `status` looks for
+WHOLE = (81_313, 1_580_470)  # landmarks and images of the published list
+LOOKED_AT = 1000  # images that `status` looks for
 LIST = "train_clean.csv"
 COLUMNS = ["landmark_id", "images"]
 MOST_ID = 2**31 - 1  # groups are int32
-# The largest landmark has 10,247 pictures, 174 kB of ids in one field; the module allows 131 kB.
+# The largest landmark has 10,247 images, 174 kB of ids in one field; the module allows 131 kB.
 FIELD_BYTES = 1 << 26
 
 
 class Settings(BaseModel):
-    """Where the pictures are and which landmarks to learn from."""
+    """Where the images are and which landmarks to learn from."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     root: str = Field(description="folder with train/ and train_clean.csv (or meta/ with it)")
-    least: int = Field(ge=1, description="landmarks of fewer pictures are left out")
+    least: int = Field(ge=1, description="landmarks of fewer images are left out")
     exclude: list[int | str] | str | None = Field(
         default=None,
-        description="ids of landmarks, and of pictures (in quotes), or a file with one a line",
+        description="ids of landmarks, and of images (in quotes), or a file with one a line",
     )
 
 
 def training(settings: Settings, images: Path) -> Training:
-    """The landmarks of the list; the group of a picture is its landmark id.
+    """The landmarks of the list; the group of an image is its landmark id.
 
-    The pictures themselves are not looked for: whoever takes their digest does so.
+    The images themselves are not looked for: whoever takes their digest does so.
     """
     root = folder_at(settings.root, "datasets.gldv2.root")
     table = _list(root)
@@ -78,7 +78,7 @@ def training(settings: Settings, images: Path) -> Training:
 
 
 def status(settings: Settings, name: str) -> str:
-    """What is in place, in a line: the list, and some pictures of it. Raises UserError."""
+    """What is in place, in a line: the list, and some images of it. Raises UserError."""
     root = folder_at(settings.root, "datasets.gldv2.root")
     found = [(len(ids), ids) for _, ids in rows(_list(root))]
     groups, count = len(found), sum(n for n, _ in found)
@@ -86,9 +86,7 @@ def status(settings: Settings, name: str) -> str:
     some = ids[:: max(len(ids) // LOOKED_AT, 1)]
     refuse_missing(root, [_path(i) for i in some], "of a sample; unpack all of the archives")
     odd = "" if (groups, count) == WHOLE else f" (the published list has {WHOLE[0]} and {WHOLE[1]})"
-    return (
-        f"{root}: {groups} landmarks, {count} pictures listed{odd}; {len(some)} looked for, there"
-    )
+    return f"{root}: {groups} landmarks, {count} images listed{odd}; {len(some)} looked for, there"
 
 
 def _path(image_id: str) -> str:
@@ -96,7 +94,7 @@ def _path(image_id: str) -> str:
 
 
 def rows(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """(landmark id, picture ids) of every line. Raises UserError with the number of a bad line."""
+    """(landmark id, image ids) of every line. Raises UserError with the number of a bad line."""
     before = csv.field_size_limit(FIELD_BYTES)
     seen: set[int] = set()
     try:
@@ -119,9 +117,9 @@ def rows(table: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def excluded(exclude: list[int | str] | str | None) -> tuple[set[int], set[str]]:
-    """(landmarks, pictures) to leave out; in a file one id a line, `#` starts a remark.
+    """(landmarks, images) to leave out; in a file one id a line, `#` starts a remark.
 
-    There up to ten digits are a landmark's id; a picture's has sixteen, which may be digits too.
+    There up to ten digits are a landmark's id; an image's has sixteen, which may be digits too.
     """
     if not isinstance(exclude, str):
         ids = exclude or []
@@ -134,7 +132,7 @@ def excluded(exclude: list[int | str] | str | None) -> tuple[set[int], set[str]]
         raise UserError(f"datasets.gldv2.exclude: {path}: {reason}; one id a line") from None
     for number, line in enumerate(lines, 1):
         if line and not (line.isascii() and line.isalnum()):
-            raise UserError(f"{path}: line {number}: {line!r} is no id of a landmark or a picture")
+            raise UserError(f"{path}: line {number}: {line!r} is no id of a landmark or an image")
     landmarks = {line for line in lines if line.isdigit() and len(line) <= len(str(MOST_ID))}
     return {int(line) for line in landmarks}, {*filter(None, lines)} - landmarks
 
@@ -143,32 +141,31 @@ def _list(root: Path) -> Path:
     for path in (root / LIST, root / "meta" / LIST):
         if path.is_file():
             return path
-    raise UserError(f"{root}: no {LIST}, nor meta/{LIST}; it is published with the pictures")
+    raise UserError(f"{root}: no {LIST}, nor meta/{LIST}; it is published with the images")
 
 
 def _row(fields: list[str], where: str) -> tuple[int, list[str]]:
     if len(fields) != 2 or not (fields[0].isascii() and fields[0].isdigit()):
-        raise UserError(f"{where}: expected a landmark id and the ids of its pictures")
+        raise UserError(f"{where}: expected a landmark id and the ids of its images")
     ids = fields[1].split()
     if int(fields[0]) > MOST_ID:
         raise UserError(f"{where}: landmark {fields[0]} is above {MOST_ID}")
     # an id becomes a path: letters and digits alone, three at least for its folders
     if not "".join(ids).isalnum() or min(map(len, ids)) < 3:
-        raise UserError(f"{where}: landmark {fields[0]}: not picture ids: {fields[1][:40]!r}")
+        raise UserError(f"{where}: landmark {fields[0]}: not image ids: {fields[1][:40]!r}")
     return int(fields[0]), ids
 
 
 def _notes(
-    least: int, small: list[int], landmarks: set[int], pictures: set[str], met: set[int | str]
+    least: int, small: list[int], landmarks: set[int], images: set[str], met: set[int | str]
 ) -> list[str]:
     """What was left out; `met`: the ids of either kind that the list has."""
     notes = []
     if small:
         notes.append(
-            f"{len(small)} landmarks of fewer than {least} pictures left out "
-            f"({sum(small)} pictures)"
+            f"{len(small)} landmarks of fewer than {least} images left out ({sum(small)} images)"
         )
-    for kind, ids in (("landmarks", landmarks), ("pictures", pictures)):
+    for kind, ids in (("landmarks", landmarks), ("images", images)):
         if ids:
             absent = len(ids) - len(met.intersection(ids))
             odd = f"; {absent} further ids to exclude are not in the list" if absent else ""

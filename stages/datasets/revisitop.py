@@ -36,7 +36,7 @@ Map = dict[str, Any]
 
 
 class Settings(BaseModel):
-    """Where the sets are, and what of a query's picture is asked."""
+    """Where the sets are, and what of a query's image is asked."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -71,7 +71,7 @@ def status(settings: Settings, name: str) -> str:
         counts = (len(known["qimlist"]), len(known["imlist"]))
         whole = WHOLE.get(name, counts)
         odd = "" if counts == whole else f" (the published set has {whole[0]} and {whole[1]})"
-        return f"{folder}: {counts[0]} queries, {counts[1]} pictures, all there{odd}"
+        return f"{folder}: {counts[0]} queries, {counts[1]} images, all there{odd}"
     if not listed.is_file():
         raise UserError(f"{folder}: neither {truth.name} nor {listed.name}")
     paths = [f"jpg/{n}" for n in _list(listed)]
@@ -90,13 +90,13 @@ def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
     good = set(_whole(folder, path))
     if cut := [p for p in path if p not in good]:
         raise UserError(
-            f"{folder}: {len(cut)} of {len(path)} pictures are truncated: {named(cut)}; unpack the "
+            f"{folder}: {len(cut)} of {len(path)} images are truncated: {named(cut)}; unpack the "
             "archives again"
         )
     box = np.full((len(image_id), 4), np.nan, dtype=np.float32)
     if crop:
         box[: len(asked)] = [one["bbx"] for one in known["gnd"]]
-    whole = "cut to their boxes" if crop else "whole pictures, not as the protocol says"
+    whole = "cut to their boxes" if crop else "whole images, not as the protocol says"
     return Evaluation(
         root=folder,
         image_id=image_id,
@@ -110,7 +110,7 @@ def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
 
 
 def _distractors(folder: Path, listed: Path) -> Evaluation:
-    """The pictures of the list; those whose files end too soon are left out and counted."""
+    """The images of the list; those whose files end too soon are left out and counted."""
     names = _list(listed)
     refuse_missing(folder, [f"jpg/{name}" for name in names], f"unpack them into {folder}/jpg")
     whole = _whole(folder / "jpg", names)
@@ -133,7 +133,7 @@ def _distractors(folder: Path, listed: Path) -> Evaluation:
 
 def _whole(folder: Path, names: list[str]) -> list[str]:
     """Those of `names` whose files do not end too soon."""
-    looked = progress(names, total=len(names), label=f"{folder}: looking at pictures")
+    looked = progress(names, total=len(names), label=f"{folder}: looking at images")
     return [name for name in looked if is_whole(folder / name)]
 
 
@@ -142,10 +142,10 @@ def _list(listed: Path) -> list[str]:
     try:
         text = listed.read_text("utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{listed}: not text; expected the path of a picture a line") from None
+        raise UserError(f"{listed}: not text; expected the path of an image a line") from None
     names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
-        raise UserError(f"{listed}: empty; expected the path of a picture a line")
+        raise UserError(f"{listed}: empty; expected the path of an image a line")
     if len(set(names)) < len(names):
         raise UserError(f"{listed}: {len(names) - len(set(names))} lines occur twice")
     return names
@@ -196,17 +196,15 @@ def _names(values: Any) -> bool:
     return isinstance(values, list) and bool(values) and all(isinstance(v, str) for v in values)
 
 
-def _check_query(one: Any, pictures: int, where: str) -> None:
+def _check_query(one: Any, images: int, where: str) -> None:
     if not isinstance(one, dict) or not {"bbx", *LEVELS} <= set(one):
         raise UserError(f"{where}: expected bbx, {', '.join(LEVELS)}; is it the revisited set?")
     for level in LEVELS:
         rows = one[level]
         if not isinstance(rows, list) or not all(type(row) is int for row in rows):
             raise UserError(f"{where}: {level} is not a list of rows of imlist")
-        if odd := [row for row in rows if not 0 <= row < pictures]:
-            raise UserError(
-                f"{where}: {level} has row {odd[0]}, but imlist has {pictures} pictures"
-            )
+        if odd := [row for row in rows if not 0 <= row < images]:
+            raise UserError(f"{where}: {level} has row {odd[0]}, but imlist has {images} images")
     for level, other in combinations(LEVELS, 2):
         if both := set(one[level]) & set(one[other]):
             raise UserError(f"{where}: row {min(both)} of imlist is in {level} and in {other}")

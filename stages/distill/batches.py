@@ -6,9 +6,9 @@ import numpy as np
 
 
 def units(group: np.ndarray) -> np.ndarray:
-    """(n,) int64 dense ids of what can be one row of a batch: a group, or a picture without one."""
-    lonely = group < 0
-    ids = np.where(lonely, group.max(initial=-1) + 1 + np.arange(len(group)), group)
+    """(n,) int64 dense ids of what can be one row of a batch: a group, or an image without one."""
+    unlabelled = group < 0
+    ids = np.where(unlabelled, group.max(initial=-1) + 1 + np.arange(len(group)), group)
     return np.unique(ids, return_inverse=True)[1].astype(np.int64)
 
 
@@ -17,13 +17,13 @@ def plan(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of view rows for each epoch: (anchor, positive), each (steps, batch) int32.
 
-    `group` (n,) per picture, `spans` (n + 1,) the rows of its views. Every epoch permutes the
+    `group` (n,) per image, `spans` (n + 1,) the rows of its views. Every epoch permutes the
     groups anew and leaves out the tail that fills no batch; of a group it draws two different
-    pictures, of a single picture two different views. A picture's views take turns, so that all
+    images, of a single image two different views. An image's views take turns, so that all
     are used evenly. Epoch e does not depend on how many epochs follow.
     """
     unit = units(group)
-    order = np.argsort(unit, kind="stable")  # pictures, group by group
+    order = np.argsort(unit, kind="stable")  # images, group by group
     start = np.searchsorted(unit[order], np.arange(unit.max(initial=-1) + 2))
     size = np.diff(start)
     views = np.diff(spans)
@@ -38,7 +38,7 @@ def plan(
         anchor = order[start[chosen] + first]
         positive = order[start[chosen] + second]
         rows = []
-        for image in (anchor, positive):  # in turn: a lone picture gives its next view second
+        for image in (anchor, positive):  # in turn: a lone image gives its next view second
             rows.append(spans[image] + used[image] % views[image])
             used[image] += 1
         yield tuple(r.astype(np.int32).reshape(steps, batch) for r in rows)  # type: ignore[misc]

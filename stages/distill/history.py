@@ -1,4 +1,4 @@
-"""What training wrote down, step by step: as a table and as a picture."""
+"""What training wrote down, step by step: as a table and as an image."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ def write(path: Path, history: list[dict[str, Any]]) -> None:
 
 
 def draw(path: Path, history: list[dict[str, Any]], best: int) -> None:
-    """Loss by step, and retrieval on the groups set aside where it was measured."""
+    """Loss by step, and retrieval on the validation groups where it was measured."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -34,5 +34,5 @@ def draw(path: Path, history: list[dict[str, Any]], best: int) -> None:
         right = left.twinx()
         right.plot(*zip(*seen, strict=True), "o-", color="#1f6f54", markersize=4)
         right.axvline(best, color="#1f6f54", linewidth=1, linestyle=":")
-        right.set_ylabel("mAP on groups set aside (%)", color="#1f6f54")
+        right.set_ylabel("mAP on validation groups (%)", color="#1f6f54")
     figure.savefig(path, dpi=110, metadata={"Software": None})

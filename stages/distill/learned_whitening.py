@@ -1,7 +1,7 @@
 """Learned whitening: the within-group covariance from seeded pairs, shrunk as held-out groups say.
 
 After Mikolajczyk and Matas (ICCV 2007), as retrieval uses it, with shrinkage towards a multiple of
-the identity. Pictures without a group are ignored.
+the identity. Images without a group are ignored.
 """
 
 from typing import Literal
@@ -19,7 +19,7 @@ HELD_ROWS = 3000  # rows of held-out groups that are ranked
 def fit(
     descriptor: Array,
     group: Array,
-    picture: Array,
+    image: Array,
     total: Moments,
     *,
     dim: int,
@@ -28,16 +28,16 @@ def fit(
     floor: float,
     seed: int,
 ) -> tuple[Whitening, float]:
-    """Whitening of (m, d) rows by `group` (m,), -1 for none; `picture` (m,) is each row's picture.
+    """Whitening of (m, d) rows by `group` (m,), -1 for none; `image` (m,) is each row's image.
 
-    `pairs` rows pairs of a group are drawn, of different pictures where the group has them. Returns
+    `pairs` rows pairs of a group are drawn, of different images where the group has them. Returns
     the whitening and the shrinkage.
     """
     rng = np.random.default_rng(seed)
     ids = np.unique(group[group >= 0])
     held = rng.permutation(ids)[: max(int(len(ids) * HELD_SHARE), 1)]
     if shrinkage == "auto":
-        fitted = within(descriptor, np.where(np.isin(group, held), -1, group), picture, pairs, rng)
+        fitted = within(descriptor, np.where(np.isin(group, held), -1, group), image, pairs, rng)
         rows = np.flatnonzero(np.isin(group, held))
         rows = np.sort(rng.permutation(rows)[:HELD_ROWS])
         x = np.asarray(descriptor[rows], dtype=np.float32)
@@ -46,9 +46,9 @@ def fit(
             w = whitening.fit_learned(
                 total.mean, total.covariance, fitted, dim=dim, shrinkage=value, floor=floor
             )
-            scores.append(mean_ap(whitening.apply(x, w), group[rows], picture[rows]))
+            scores.append(mean_ap(whitening.apply(x, w), group[rows], image[rows]))
         shrinkage = SHRINKAGES[int(np.argmax(scores))]
-    covariance = within(descriptor, group, picture, pairs, rng)
+    covariance = within(descriptor, group, image, pairs, rng)
     fitted_all = whitening.fit_learned(
         total.mean, total.covariance, covariance, dim=dim, shrinkage=shrinkage, floor=floor
     )
@@ -56,10 +56,10 @@ def fit(
 
 
 def within(
-    descriptor: Array, group: Array, picture: Array, pairs: int, rng: np.random.Generator
+    descriptor: Array, group: Array, image: Array, pairs: int, rng: np.random.Generator
 ) -> Array:
     """(d, d) covariance of half the differences of `pairs` seeded pairs within groups."""
-    anchor, other = draw_pairs(group, picture, pairs, rng)
+    anchor, other = draw_pairs(group, image, pairs, rng)
     d = descriptor.shape[1]
     outer = np.zeros((d, d))
     for i in range(0, len(anchor), 8192):
@@ -70,9 +70,9 @@ def within(
 
 
 def draw_pairs(
-    group: Array, picture: Array, pairs: int, rng: np.random.Generator
+    group: Array, image: Array, pairs: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Rows (anchor, other) of the same group; same-picture pairs are left out where possible."""
+    """Rows (anchor, other) of the same group; same-image pairs are left out where possible."""
     rows = np.flatnonzero(group >= 0)
     rows = rows[np.argsort(group[rows], kind="stable")]
     _, start, size = np.unique(group[rows], return_index=True, return_counts=True)
@@ -80,14 +80,14 @@ def draw_pairs(
     first = (rng.random(pairs) * size[g]).astype(np.int64)
     step = 1 + (rng.random(pairs) * np.maximum(size[g] - 1, 1)).astype(np.int64)
     a, b = rows[start[g] + first], rows[start[g] + (first + step) % size[g]]
-    different = picture[a] != picture[b]
+    different = image[a] != image[b]
     return (a[different], b[different]) if different.any() else (a, b)
 
 
-def mean_ap(x: Array, group: Array, picture: Array) -> float:
-    """Mean average precision of (n, d) unit rows, each once the query; its own picture is junk."""
+def mean_ap(x: Array, group: Array, image: Array) -> float:
+    """Mean average precision of (n, d) unit rows, each once the query; its own image is junk."""
     sims = x @ x.T
-    sims[picture[:, None] == picture[None]] = -np.inf
+    sims[image[:, None] == image[None]] = -np.inf
     order = np.argsort(-sims, axis=1, kind="stable")
     hit = (group[order] == group[:, None]) & np.isfinite(np.take_along_axis(sims, order, 1))
     found = hit.cumsum(1)

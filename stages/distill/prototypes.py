@@ -63,7 +63,7 @@ class Means:
 def ridge(x: Array, y: Array, strength: float) -> tuple[Array, Array]:
     """Linear map (weight (out, d), bias (out,)) of least squares from (n, d) `x` to (n, out) `y`.
 
-    `strength` is relative to the mean variance of x, so that one grid serves every trunk.
+    `strength` is relative to the mean variance of x, so that one grid serves every backbone.
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     mx, my = x.mean(0), y.mean(0)

@@ -1,4 +1,4 @@
-"""What a student starts from: its head by regression, or an earlier student's descriptors."""
+"""What a student starts from: its head by regression, or an old model's descriptors."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ RIDGE_VIEWS = 4000  # training views that the ridge start is fitted on
 def ridge(
     student: Student, views: TrainSet, prototypes: Prototypes, view_px: int, seed: int
 ) -> None:
-    """Set the head by ridge regression from the untrained trunk to the prototypes."""
+    """Set the head by ridge regression from the untrained backbone to the prototypes."""
     m = len(views.view_image)
     rows = np.sort(np.random.default_rng(seed).permutation(m)[:RIDGE_VIEWS])
-    trunk = features(student, views, rows, view_px, "ridge start", head=False)
+    backbone = features(student, views, rows, view_px, "ridge start", head=False)
     label = prototypes.view_prototype[rows]
-    weight, bias, strength = ridge_by_groups(trunk, prototypes.prototype[label], label, seed)
+    weight, bias, strength = ridge_by_groups(backbone, prototypes.prototype[label], label, seed)
     console.say(f"ridge start from {len(rows)} views, strength {strength:g}")
     assert student.head is not None
     with torch.no_grad():
@@ -35,20 +35,20 @@ def ridge(
         student.head.bias.copy_(torch.from_numpy(bias))
 
 
-def earlier_prototypes(
+def old_model_prototypes(
     folder: Path, dim: int, views: TrainSet, prototypes: Prototypes
 ) -> Prototypes:
-    """Prototypes as an earlier student sees them, so that its index stays valid."""
-    earlier = students.load(folder)
-    if earlier.dim != dim:
+    """Prototypes as an old model sees them, so that its index stays valid."""
+    old_model = students.load(folder)
+    if old_model.dim != dim:
         raise UserError(
-            f"train.compatible_with: {folder} has {earlier.dim} dimensions, the new student {dim}; "
-            f"set fuse.dim to {earlier.dim}"
+            f"train.compatible_with: {folder} has {old_model.dim} dimensions, the new student {dim}; "
+            f"set fuse.dim to {old_model.dim}"
         )
-    layers.ready(earlier, runtime.device())
+    layers.ready(old_model, runtime.device())
     rows = np.arange(len(views.view_image))
     descriptor = features(
-        earlier, views, rows, earlier.config.get("view_px", earlier.image_px), "the earlier student"
+        old_model, views, rows, old_model.config.get("view_px", old_model.image_px), "the old model"
     )
     means = Means(len(prototypes.prototype), dim)
     means.add(prototypes.view_prototype, descriptor)

@@ -1,8 +1,9 @@
-"""The student: a timm trunk, pooled, L2, and a linear head; a folder that loads without us.
+"""The student: a timm backbone, pooled, L2, and a linear head; a folder that loads without us.
 
 The folder has the layout of model hubs: `model.safetensors`, `config.json`, `README.md`.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from ..core import files, params, store
 from ..core.errors import UserError
 from ..nets import weights
-from ..nets.backbone import Trunk, statistics
+from ..nets.backbone import Backbone, statistics
 from ..nets.layers import Normalise, l2n
 
+OLD_KEY = re.compile(r"^trunk\.")  # of students of 0.1
 CONFIG = {  # what config.json must say for the network to be built
     "model": str, "dim": int, "head": bool, "pool": str, "gem_p": float, "image_px": int,
     "mean": list, "std": list, "init": str,
@@ -25,28 +27,28 @@ CONFIG = {  # what config.json must say for the network to be built
 class Student(nn.Module):
     """RGB (B, 3, H, W) in [0, 1] to L2-normalised descriptors (B, dim).
 
-    `dim` None: no head, the pooled trunk itself.
+    `dim` None: no head, the pooled backbone itself.
     """
 
     def __init__(
         self, model: str, *, dim: int | None, image_px: int, pool: str = "auto", gem_p: float = 3.0
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(weights.timm_name(model), pool=pool, p=gem_p)
-        mean, std = statistics(self.trunk.net)
+        self.backbone = Backbone(weights.timm_name(model), pool=pool, p=gem_p)
+        mean, std = statistics(self.backbone.net)
         self.normalise = Normalise(mean, std)
-        self.head = nn.Linear(self.trunk.dim, dim) if dim is not None else None
-        self.dim = dim if dim is not None else self.trunk.dim
+        self.head = nn.Linear(self.backbone.dim, dim) if dim is not None else None
+        self.dim = dim if dim is not None else self.backbone.dim
         self.image_px = image_px
         self.config: dict[str, Any] = {
             "model": weights.timm_name(model), "dim": self.dim, "head": dim is not None,
-            "pool": self.trunk.pool, "gem_p": float(gem_p), "image_px": image_px,
+            "pool": self.backbone.pool, "gem_p": float(gem_p), "image_px": image_px,
             "mean": list(mean), "std": list(std), "init": "random",
         }  # fmt: skip
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, width): the pooled trunk, L2-normalised; what the head maps."""
-        return l2n(self.trunk(self.normalise(x)))
+        """(B, width): the pooled backbone, L2-normalised; what the head maps."""
+        return l2n(self.backbone(self.normalise(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.features(x)
@@ -69,18 +71,18 @@ def create(
     elif source != "random":
         state, origin = weights.from_file(Path(source)), f"file:{Path(source).name}"
     if state is not None:
-        own = student.trunk.net.state_dict()
+        own = student.backbone.net.state_dict()
         heads = tuple({f"{k.split('.')[0]}." for k in state if k not in own})
-        weights.fill(student.trunk.net, state, origin, unused=heads)
+        weights.fill(student.backbone.net, state, origin, unused=heads)
     student.config["init"] = origin
     return student
 
 
 def bare(student: Student) -> Student:
-    """The same trunk without a head: what there was before any training."""
+    """The same backbone without a head: what there was before any training."""
     c = student.config
     out = Student(c["model"], dim=None, image_px=c["image_px"], pool=c["pool"], gem_p=c["gem_p"])
-    out.trunk.load_state_dict(student.trunk.state_dict())
+    out.backbone.load_state_dict(student.backbone.state_dict())
     out.config["init"] = c["init"]
     return out.eval()
 
@@ -99,16 +101,16 @@ def save(student: Student, folder: Path, card: str, **config: Any) -> None:
     files.write_text(folder / "README.md", card)
 
 
-def keep_earlier(earlier: Path, folder: Path) -> None:
+def keep_old_model(old_model: Path, folder: Path) -> None:
     """Keep the student that `folder`'s was made compatible with inside it, to be scored beside."""
     for name in ("model.safetensors", "config.json"):
-        with files.atomic(folder / params.EARLIER / name) as temporary:
-            shutil.copyfile(earlier / name, temporary)
+        with files.atomic(folder / params.OLD_MODEL / name) as temporary:
+            shutil.copyfile(old_model / name, temporary)
 
 
-def forget_earlier(folder: Path) -> None:
-    """Remove what `keep_earlier` of another run left."""
-    shutil.rmtree(folder / params.EARLIER, ignore_errors=True)
+def forget_old_model(folder: Path) -> None:
+    """Remove what `keep_old_model` of another run left."""
+    shutil.rmtree(folder / params.OLD_MODEL, ignore_errors=True)
 
 
 def load(folder: Path) -> Student:
@@ -126,6 +128,7 @@ def load(folder: Path) -> Student:
         config["model"], dim=config["dim"] if config["head"] else None,
         image_px=config["image_px"], pool=config["pool"], gem_p=config["gem_p"],
     )  # fmt: skip
-    weights.fill(student, weights.from_file(file), str(file))
+    state = {OLD_KEY.sub("backbone.", k): v for k, v in weights.from_file(file).items()}
+    weights.fill(student, state, str(file))
     student.config = {k: v for k, v in config.items() if k not in ("format", "digest")}
     return student.eval()

@@ -21,7 +21,7 @@ from .student import Student
 from .targets import Prototypes, Targets
 
 CHECKPOINT_SECONDS = 60.0
-CACHE_BYTES = 2 << 30  # decoded pictures that the loading processes keep, together
+CACHE_BYTES = 2 << 30  # decoded images that the loading processes keep, together
 HELD_OUT_STEPS = 8  # batches of the held-out shard that the loss is measured on
 State = dict[str, Tensor]
 
@@ -34,7 +34,7 @@ class Plan:
     view_px: int  # side of a training view
     lr: float
     final_lr: float
-    trunk_lr_scale: float
+    backbone_lr_scale: float
     weight_decay: float
     amp: bool
     validate_every: int  # steps; 0: never
@@ -105,12 +105,12 @@ class Loop:
         self._flush()
 
     def measured(self) -> dict[int, float]:
-        """mAP on the groups set aside, by step."""
+        """mAP on the validation groups, by step."""
         return {h["step"]: h["validation_map"] for h in self.history if "validation_map" in h}
 
     @property
     def best_map(self) -> float | None:
-        """mAP on the groups set aside of the weights that are kept, None where not measured."""
+        """mAP on the validation groups of the weights that are kept, None where not measured."""
         return None if self.best is None else self.measured().get(self.best.step)
 
     def keep_best(self) -> State | None:
@@ -205,7 +205,10 @@ class Loop:
         head = [] if self.student.head is None else list(self.student.head.parameters())
         groups = [
             {"params": head, "scale": 1.0},
-            {"params": list(self.student.trunk.parameters()), "scale": self.plan.trunk_lr_scale},
+            {
+                "params": list(self.student.backbone.parameters()),
+                "scale": self.plan.backbone_lr_scale,
+            },
         ]
         return torch.optim.Adam(groups, lr=self.plan.lr, weight_decay=self.plan.weight_decay)
 

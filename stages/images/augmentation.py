@@ -40,7 +40,7 @@ def apply(pixels: np.ndarray, view: dict[str, float]) -> np.ndarray:
 
 
 def _turned(image: Image.Image, hue: float) -> Image.Image:
-    """The picture with its hues turned by `hue` of the circle, in steps of 1/255."""
+    """The image with its hues turned by `hue` of the circle, in steps of 1/255."""
     if not (steps := int(hue * 255)):
         return image
     hsv = np.array(image.convert("HSV"))

@@ -1,4 +1,4 @@
-"""What a folder of people's own pictures holds, the same for training and for an index."""
+"""What a folder of people's own images holds, the same for training and for an index."""
 
 import os
 from collections.abc import Container, Sequence
@@ -12,32 +12,32 @@ LEFT_BY_MACHINES = ("__MACOSX", "Thumbs.db", "desktop.ini")  # and whatever begi
 
 
 def walked(root: Path, suffixes: Container[str]) -> tuple[list[str], list[str]]:
-    """(relative posix paths of the pictures below `root`, sorted; a line on each kind left out).
+    """(relative posix paths of the images below `root`, sorted; a line on each kind left out).
 
     Links to folders are followed, each folder once; hidden files and folders and what machines
     leave behind are passed over, a folder as one.
     """
     files, hidden = _files(root)
     suffix = {f: PurePosixPath(f).suffix.lower() for f in files}
-    pictures = [f for f in files if suffix[f] in suffixes]
-    foreign = [f for f in pictures if not _is_text(f)]
+    images = [f for f in files if suffix[f] in suffixes]
+    foreign = [f for f in images if not _is_text(f)]
     kinds = sorted({kind or "no suffix" for kind in suffix.values() if kind not in suffixes})
     lines = []
-    if others := len(files) - len(pictures):
-        lines.append(f"{others} files left out, not pictures by their suffix: {named(kinds)}")
+    if others := len(files) - len(images):
+        lines.append(f"{others} files left out, not images by their suffix: {named(kinds)}")
     if hidden:
         lines.append(
             f"{len(hidden)} left out, hidden or made by a machine: {named(sorted(hidden))}"
         )
     if foreign:
         shown = [f.encode("utf-8", "replace").decode() for f in foreign]
-        lines.append(f"{len(foreign)} pictures left out, their names are not UTF-8: {named(shown)}")
-    return sorted(f for f in pictures if f not in set(foreign)), lines
+        lines.append(f"{len(foreign)} images left out, their names are not UTF-8: {named(shown)}")
+    return sorted(f for f in images if f not in set(foreign)), lines
 
 
 def listed(source: Path) -> tuple[Path, list[str]]:
-    """(root, relative paths) of a folder's pictures as `walked` finds them; of a list file's (a
-    path a line, relative to it); of one picture. Says what it leaves out; UserError without any.
+    """(root, relative paths) of a folder's images as `walked` finds them; of a list file's (a
+    path a line, relative to it); of one image. Says what it leaves out; UserError without any.
     """
     if source.is_dir():
         root, (found, left_out) = source, walked(source, SUFFIXES)
@@ -50,12 +50,12 @@ def listed(source: Path) -> tuple[Path, list[str]]:
         try:
             lines = source.read_text("utf-8").splitlines()
         except UnicodeDecodeError:
-            raise UserError(f"{source}: neither a picture nor a list of paths in UTF-8") from None
+            raise UserError(f"{source}: neither an image nor a list of paths in UTF-8") from None
         found = [line.strip() for line in lines if line.strip()]
     else:
-        raise UserError(f"{source}: neither a folder of pictures nor a list of their paths")
+        raise UserError(f"{source}: neither a folder of images nor a list of their paths")
     if not found:
-        raise UserError(f"{source}: no pictures in it ({', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{source}: no images in it ({', '.join(sorted(SUFFIXES))})")
     return root, found
 
 

@@ -1,4 +1,4 @@
-"""Pictures or videos of one's own as a set to describe: a folder, a list, a file."""
+"""Images or videos of one's own as a set to describe: a folder, a list, a file."""
 
 import hashlib
 from dataclasses import replace
@@ -24,7 +24,7 @@ def own_videos(images: Path) -> tuple[Path, list[str]]:
     root, paths = video_frames.listed(images)
     shown = images.rglob("[!.]*") if paths and images.is_dir() else ()
     if any(f.suffix.lower() in SUFFIXES for f in shown):
-        raise UserError(f"{images}: holds pictures and videos; describe them one after the other")
+        raise UserError(f"{images}: holds images and videos; describe them one after the other")
     return root, paths
 
 
@@ -44,8 +44,8 @@ def decoded(root: Path, paths: list[str], folder: Path) -> EvaluationSet:
     return replace(found, path=np.array([f"{row:06d}" for row in good]))
 
 
-def own_pictures(images: Path) -> EvaluationSet:
-    """Pictures of a folder, of a list file (a path a line), or one picture."""
+def own_images(images: Path) -> EvaluationSet:
+    """Images of a folder, of a list file (a path a line), or one image."""
     root, found = listed(images)
     names = np.array(found)
     return _own(root, names, sizes(root, found))

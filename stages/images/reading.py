@@ -1,4 +1,4 @@
-"""Pictures to pixels, the same for teacher, student and search; Pillow and numpy only."""
+"""Images to pixels, the same for teacher, student and search; Pillow and numpy only."""
 
 import io
 import re
@@ -17,7 +17,7 @@ from PIL import Image
 from ..core.errors import UserError
 
 HEIF = (".heic", ".heif")
-SUFFIXES = {  # of what is taken for a picture in a folder
+SUFFIXES = {  # of what is taken for an image in a folder
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff",
     ".jp2", ".ppm", ".pgm", ".pbm", ".tga", *HEIF,
 }  # fmt: skip
@@ -36,22 +36,22 @@ BROKEN = (
     OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError,
     AttributeError, RuntimeError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
-# Of doubtful metadata, and of large pictures that are still below the limit: nothing to do here.
+# Of doubtful metadata, and of large images that are still below the limit: nothing to do here.
 # For the whole process: catch_warnings is not safe in the threads that read ahead.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class TooLarge(UserError):
-    """A picture of more pixels than are decoded."""
+    """An image of more pixels than are decoded."""
 
 
 def most_pixels() -> int:
-    """Millions of pixels that a picture may have."""
+    """Millions of pixels that an image may have."""
     return 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
 
 
 def read(path: Path, data: bytes | None = None) -> Image.Image:
-    """The picture upright (EXIF orientation applied) in 8-bit RGB, decoded. Raises UserError.
+    """The image upright (EXIF orientation applied) in 8-bit RGB, decoded. Raises UserError.
 
     What is transparent shows white, as on a page: the colour stored under it is arbitrary, often
     black. Of 16 bits 65535 is white. Of several frames the first counts. `data`: the bytes, where
@@ -65,7 +65,7 @@ def read(path: Path, data: bytes | None = None) -> Image.Image:
 
 
 def shape(path: Path, data: bytes | None = None) -> tuple[int, int]:
-    """(width, height) of the upright picture, from its header alone. Raises UserError."""
+    """(width, height) of the upright image, from its header alone. Raises UserError."""
     with _opened(path, data) as image:
         width, height = image.size
         if image.format == "TIFF":  # Pillow may have turned its size, but never its tags
@@ -76,7 +76,7 @@ def shape(path: Path, data: bytes | None = None) -> tuple[int, int]:
 
 @cache
 def heif() -> bool:
-    """Whether HEIC pictures can be read: pillow-heif is installed (and registered by this)."""
+    """Whether HEIC images can be read: pillow-heif is installed (and registered by this)."""
     try:
         import pillow_heif
     except ImportError:
@@ -87,15 +87,15 @@ def heif() -> bool:
 
 @contextmanager
 def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
-    """The picture, its header read; what its bytes do wrong inside the block is a UserError."""
+    """The image, its header read; what its bytes do wrong inside the block is a UserError."""
     if Path(path).suffix.lower() in HEIF and not heif():
-        raise UserError(f"{path}: a HEIC picture; pip install pillow-heif, or leave it out")
+        raise UserError(f"{path}: a HEIC image; pip install pillow-heif, or leave it out")
     try:
         source = path if data is None else io.BytesIO(data)
         with Image.open(source, formats=_formats()) as image:
             yield image
     except FileNotFoundError:
-        raise UserError(f"{path}: no such picture") from None
+        raise UserError(f"{path}: no such image") from None
     except Image.DecompressionBombError:
         raise TooLarge(
             f"{path}: more than {most_pixels()} million pixels; scale it down or leave it out"
@@ -104,7 +104,7 @@ def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         line = line.replace(f" {str(path)!r}", "")  # the message has named the file already
         line = re.sub(r" <_io\.BytesIO[^>]*>", "", line)
-        raise UserError(f"{path}: cannot be read as a picture ({line}); leave it out") from None
+        raise UserError(f"{path}: cannot be read as an image ({line}); leave it out") from None
 
 
 def _formats() -> list[str]:
@@ -122,7 +122,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """A new 8-bit RGB picture of a decoded one of any mode."""
+    """A new 8-bit RGB image of a decoded one of any mode."""
     if image.mode == "I" or image.mode.startswith("I;16"):
         # Pillow would cut at 255. 257 * v is how 8 bits become 16, and 0..65535 is what "I" holds
         wide = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""Decoded pictures to arrays of pixels: crop, antialiased resize, flip; batches of one shape."""
+"""Decoded images to arrays of pixels: crop, antialiased resize, flip; batches of one shape."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ Box = tuple[int, int, int, int]
 
 
 def whole_pixels(box: tuple[float, ...], width: int, height: int) -> Box:
-    """Round a box in pixels, in float64, to whole pixels inside the picture, never empty."""
+    """Round a box in pixels, in float64, to whole pixels inside the image, never empty."""
     x0, y0, x1, y1 = (float(v) for v in box)
     left, top = min(max(round(x0), 0), width - 1), min(max(round(y0), 0), height - 1)
     right, bottom = min(max(round(x1), left + 1), width), min(max(round(y1), top + 1), height)
@@ -19,7 +19,7 @@ def whole_pixels(box: tuple[float, ...], width: int, height: int) -> Box:
 def render(image: Image.Image, view: dict[str, float], px: int) -> np.ndarray:
     """One stored view of `image` as (px, px, 3) uint8: crop, antialiased resize, flip.
 
-    `view` has `x y width height` as fractions of the picture and `flip` 0 or 1.
+    `view` has `x y width height` as fractions of the image and `flip` 0 or 1.
     """
     w, h = image.size
     x, y = view["x"] * w, view["y"] * h
@@ -40,9 +40,9 @@ def fitted(width: int, height: int, px: int | None) -> tuple[int, int]:
 
 
 def plain(image: Image.Image, box: tuple[float, ...] | None, px: int | None) -> np.ndarray:
-    """A picture, or the `box` of it, as (h, w, 3) uint8 by the rule of the benchmarks.
+    """An image, or the `box` of it, as (h, w, 3) uint8 by the rule of the benchmarks.
 
-    The box is cut first and scaled by the factor that the whole picture would get.
+    The box is cut first and scaled by the factor that the whole image would get.
     """
     target = plain_shape(image.width, image.height, box, px)
     region = whole_pixels(box, *image.size) if box else (0, 0, *image.size)

@@ -15,7 +15,7 @@ from .sets import TrainSet
 class Replay:
     """Pixels of the stored views of `views` at `px` x `px`.
 
-    Decoded pictures are kept up to `cache_bytes`, the oldest leaving first.
+    Decoded images are kept up to `cache_bytes`, the oldest leaving first.
     """
 
     def __init__(self, views: TrainSet, px: int, cache_bytes: int = 0) -> None:
@@ -23,8 +23,8 @@ class Replay:
         self._cache: OrderedDict[tuple[int, int], Image.Image] = OrderedDict()
         self._left = cache_bytes
 
-    def pictures(self, span: tuple[int, int]) -> np.ndarray:
-        """All views of the pictures first..last - 1, in order: (b, px, px, 3) uint8."""
+    def images(self, span: tuple[int, int]) -> np.ndarray:
+        """All views of the images first..last - 1, in order: (b, px, px, 3) uint8."""
         out = []
         rows = range(self.spans[span[0]], self.spans[span[1]])
         for source, views in groupby(rows, self.views.source):
@@ -34,7 +34,7 @@ class Replay:
 
     def rows(self, rows: Iterable[int]) -> np.ndarray:
         """The views `rows`, in that order: (b, px, px, 3) uint8."""
-        return np.stack([self._render(self._picture(self.views.source(r)), r) for r in rows])
+        return np.stack([self._render(self._image(self.views.source(r)), r) for r in rows])
 
     def _render(self, image: Image.Image, row: int) -> np.ndarray:
         values = self.views.view[row]
@@ -52,7 +52,7 @@ class Replay:
                 "has one, and prepare again"
             ) from None
 
-    def _picture(self, source: tuple[int, int]) -> Image.Image:
+    def _image(self, source: tuple[int, int]) -> Image.Image:
         if source in self._cache:
             self._cache.move_to_end(source)
             return self._cache[source]

@@ -1,4 +1,4 @@
-"""How a model sees a whole picture: its long side and the scales whose descriptors are summed.
+"""How a model sees a whole image: its long side and the scales whose descriptors are summed.
 
 Each is one value for all models, or a map model: value with `default` for those it does not name,
 since the published teachers were scored at scales of their own.
@@ -20,7 +20,7 @@ Side = Annotated[int, Field(ge=16)] | Literal["native"] | None
 
 @dataclass(frozen=True)
 class How:
-    """`scales` of a picture whose long side is at most `px` (None: as it is)."""
+    """`scales` of an image whose long side is at most `px` (None: as it is)."""
 
     scales: list[float]
     px: int | None

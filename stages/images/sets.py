@@ -1,4 +1,4 @@
-"""What the prepared files say, checked once when they are read: pictures, views, sets, answers."""
+"""What the prepared files say, checked once when they are read: images, views, sets, answers."""
 
 import hashlib
 import os
@@ -21,11 +21,11 @@ def frame_path(folder: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class TrainSet:
-    """The training pictures and their stored views (`data/prepared/train.h5`).
+    """The training images and their stored views (`data/prepared/train.h5`).
 
-    n pictures, m views: `group` (n,) int32, -1 for none; `view_image` (m,) int32, ascending, the
-    row of a view's picture; `view` (m, k) float32, its columns named by `columns`. Where one of
-    them is `frame`, the pictures are videos: `path` is the folder of a video's frames.
+    n images, m views: `group` (n,) int32, -1 for none; `view_image` (m,) int32, ascending, the
+    row of a view's image; `view` (m, k) float32, its columns named by `columns`. Where one of
+    them is `frame`, the images are videos: `path` is the folder of a video's frames.
     """
 
     root: Path
@@ -36,7 +36,7 @@ class TrainSet:
     view: np.ndarray
     columns: tuple[str, ...]
     digest: str
-    pictures: str = ""  # digest of the names and lengths that prepare met
+    images: str = ""  # digest of the names and lengths that prepare met
 
     @classmethod
     def read(cls, path: Path) -> "TrainSet":
@@ -60,7 +60,7 @@ class TrainSet:
             view=f["view"],
             columns=columns,
             digest=f.digest,
-            pictures=str(f.attributes.get("pictures", "")),
+            images=_images_digest(f),
         )
 
     @property
@@ -69,34 +69,34 @@ class TrainSet:
         return len(np.unique(self.group[self.group >= 0]))
 
     def file(self, image: int, frame: int = -1) -> Path:
-        """Path of picture `image` (a row), or of frame `frame` of video `image`."""
+        """Path of image `image` (a row), or of frame `frame` of video `image`."""
         path = str(self.path[image])
         return self.root / (path if frame < 0 else frame_path(path, frame))
 
     def source(self, view: int) -> tuple[int, int]:
-        """What view `view` (a row) shows: its picture, and the frame of it, -1 for no video."""
+        """What view `view` (a row) shows: its image, and the frame of it, -1 for no video."""
         video = "frame" in self.columns
         frame = int(self.view[view, self.columns.index("frame")]) if video else -1
         return int(self.view_image[view]), frame
 
-    def check_pictures(self) -> None:
-        """Raise UserError where the pictures are not those that prepare met."""
+    def check_images(self) -> None:
+        """Raise UserError where the images are not those that prepare met."""
         paths: Iterable[str] = self.path
         if "frame" in self.columns:
             paths = shown(self.path, self.view_image, self.view[:, self.columns.index("frame")])
-        _check_pictures(self.root, paths, self.pictures)
+        _check_images(self.root, paths, self.images)
 
     def spans(self) -> np.ndarray:
-        """(n + 1,) int64: the views of picture i are rows spans[i] to spans[i + 1]."""
+        """(n + 1,) int64: the views of image i are rows spans[i] to spans[i + 1]."""
         return np.searchsorted(self.view_image, np.arange(len(self.image_id) + 1))
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Pictures to describe (`<set>.h5`): `role` (n,), `box` (n, 4) float32 pixels or NaN.
+    """Images to describe (`<set>.h5`): `role` (n,), `box` (n, 4) float32 pixels or NaN.
 
     Of a set of videos `start` (n + 1,) int64 counts the frames, one or more each, and `path` is
-    the folder of a video's frames; the pictures to describe are then the frames, in order.
+    the folder of a video's frames; the images to describe are then the frames, in order.
     """
 
     root: Path
@@ -105,7 +105,7 @@ class EvaluationSet:
     role: np.ndarray
     box: np.ndarray
     digest: str
-    pictures: str = ""  # digest of the names and lengths that prepare met
+    images: str = ""  # digest of the names and lengths that prepare met
     start: np.ndarray | None = None
 
     @classmethod
@@ -119,40 +119,45 @@ class EvaluationSet:
         if odd := set(role.tolist()) - set(ROLES):
             raise UserError(f"{path}: unknown roles {', '.join(sorted(odd))}")
         box = np.asarray(f["box"])
-        pictures = str(f.attributes.get("pictures", ""))
+        images = _images_digest(f)
         start = checked_start(f["start"], n, f"{path}") if "start" in f else None
         root = Path(f.text("root"))
-        return cls(root, f["image_id"], f["path"], role, box, f.digest, pictures, start)
+        return cls(root, f["image_id"], f["path"], role, box, f.digest, images, start)
 
     @property
     def count(self) -> int:
-        """How many pictures there are to describe: rows, or the frames of all videos."""
+        """How many images there are to describe: rows, or the frames of all videos."""
         return len(self.image_id) if self.start is None else int(self.start[-1])
 
-    def check_pictures(self) -> None:
-        """Raise UserError where the pictures are not those that prepare met."""
+    def check_images(self) -> None:
+        """Raise UserError where the images are not those that prepare met."""
         frames = None if self.start is None else np.diff(self.start)
-        _check_pictures(self.root, self.path, self.pictures, frames)
+        _check_images(self.root, self.path, self.images, frames)
 
-    def file(self, picture: int) -> Path:
-        """Path of picture `picture`: of a row, or of a frame counted over all videos."""
+    def file(self, image: int) -> Path:
+        """Path of image `image`: of a row, or of a frame counted over all videos."""
         if self.start is None:
-            return self.root / str(self.path[picture])
-        video = int(np.searchsorted(self.start, picture, side="right")) - 1
-        return self.root / frame_path(str(self.path[video]), picture - int(self.start[video]))
+            return self.root / str(self.path[image])
+        video = int(np.searchsorted(self.start, image, side="right")) - 1
+        return self.root / frame_path(str(self.path[video]), image - int(self.start[video]))
 
     def thumbnail(self, row: int) -> Path:
-        """What stands for row `row`: the picture, or the middle frame of the video."""
+        """What stands for row `row`: the image, or the middle frame of the video."""
         if self.start is None:
             return self.file(row)
         return self.file(int(self.start[row] + self.start[row + 1]) // 2)
 
-    def rectangle(self, picture: int) -> tuple[float, ...] | None:
-        """Box x0, y0, x1, y1 in pixels of picture `picture`, or None for the whole of it."""
+    def rectangle(self, image: int) -> tuple[float, ...] | None:
+        """Box x0, y0, x1, y1 in pixels of image `image`, or None for the whole of it."""
         if self.start is not None:
             return None
-        box = self.box[picture]
+        box = self.box[image]
         return None if np.isnan(box).any() else tuple(float(v) for v in box)
+
+
+def _images_digest(f: store.Stored) -> str:
+    """Digest of the images that prepare met; files of 0.1 call the attribute `pictures`."""
+    return str(f.attributes.get("images", f.attributes.get("pictures", "")))
 
 
 def checked_start(start: np.ndarray, videos: int, where: str) -> np.ndarray:
@@ -164,10 +169,10 @@ def checked_start(start: np.ndarray, videos: int, where: str) -> np.ndarray:
     return start.astype(np.int64)
 
 
-def picture_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None = None) -> str:
-    """Digest of the names and lengths of pictures. Raises UserError where some are missing.
+def image_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None = None) -> str:
+    """Digest of the names and lengths of images. Raises UserError where some are missing.
 
-    Where `frames` (n,) is given `paths` are folders, and the pictures are so many frames of each.
+    Where `frames` (n,) is given `paths` are folders, and the images are so many frames of each.
     """
     hasher = hashlib.blake2b(digest_size=16)
     missing = []
@@ -177,7 +182,7 @@ def picture_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None =
         except (FileNotFoundError, NotADirectoryError):
             missing.append(path)
     if missing:
-        raise UserError(f"{root}: {len(missing)} pictures are missing, the first: {missing[0]}")
+        raise UserError(f"{root}: {len(missing)} images are missing, the first: {missing[0]}")
     return hasher.hexdigest()
 
 
@@ -194,11 +199,11 @@ def _frame_paths(folders: Iterable[str], frames: np.ndarray) -> Iterator[str]:
         yield from (frame_path(folder, number) for number in range(count))
 
 
-def _check_pictures(
+def _check_images(
     root: Path, paths: Iterable[str], digest: str, frames: np.ndarray | None = None
 ) -> None:
-    if digest and picture_digest(root, paths, frames) != digest:
+    if digest and image_digest(root, paths, frames) != digest:
         raise UserError(
-            f"{root}: not the pictures that prepare met (some have another length); "
+            f"{root}: not the images that prepare met (some have another length); "
             "prepare again: dvc repro --force --single-item prepare"
         )

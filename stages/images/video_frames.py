@@ -19,7 +19,7 @@ SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".flv", ".ts", ".mp
 FPS = 1.0  # frames a second that are kept, as the benchmark's baselines do
 MOST = 60  # frames of a video that count, the first ones
 JPEG_QUALITY = 90
-LOST_SHARE = 0.2  # of the stated duration without a picture at the end: the file was cut off
+LOST_SHARE = 0.2  # of the stated duration without an image at the end: the file was cut off
 LOST_SECONDS = 2.0
 UNFINISHED = ".tmp"  # how the name of a folder ends that is being filled
 STALE_SECONDS = 3600.0  # no video takes so long: whoever filled it is gone
@@ -35,7 +35,7 @@ def frames(path: Path, fps: float = FPS) -> Iterator[Image.Image]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise UserError(f"{path}: no pictures in it ({_kinds(container)})")
+                raise UserError(f"{path}: no images in it ({_kinds(container)})")
             yield from _frames(path, container, container.streams.video[0], fps)
     except FileNotFoundError:
         raise UserError(f"{path}: no such video") from None
@@ -62,7 +62,7 @@ def extract(
             small = frame if size == frame.size else frame.resize(size, Image.Resampling.BILINEAR)
             small.save(temporary / f"{number:04d}.jpg", "JPEG", quality=JPEG_QUALITY)
         if number < 0:
-            raise UserError(f"{path}: no pictures in it")
+            raise UserError(f"{path}: no images in it")
         os.replace(temporary, folder)
         return number + 1
 
@@ -115,12 +115,12 @@ def listed(path: Path) -> tuple[Path, list[str]]:
         return path.parent, [path.name]
     try:
         lines = [x.strip() for x in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    except UnicodeDecodeError:  # a picture
+    except UnicodeDecodeError:  # an image
         lines = []
     named = [x for x in lines if is_video(Path(x))]
     if named and (others := [x for x in lines if x and not is_video(Path(x))]):
         raise UserError(
-            f"{path}: names videos and {others[0]}, which is none; describe videos and pictures "
+            f"{path}: names videos and {others[0]}, which is none; describe videos and images "
             "one after the other"
         )
     return path.parent, named
@@ -146,7 +146,7 @@ def count(folder: Path, most: int = MOST) -> int:
 
 def _frames(path: Path, c: Any, s: Any, fps: float) -> Iterator[Image.Image]:
     if s.codec_context is None:
-        raise UserError(f"{path}: no decoder for its pictures")
+        raise UserError(f"{path}: no decoder for its images")
     s.thread_type, s.codec_context.thread_count = "NONE", 1  # videos are decoded side by side
     wanted, begin, last, index = 0, None, 0.0, 0
     rate = float(s.average_rate or s.guessed_rate or 25)

@@ -1,7 +1,7 @@
 """Views: a crop box and a flip, drawn once, stored as data, replayed to teachers and student.
 
 A view is a pure function of (seed, image id, number of the view): it depends neither on the order
-of the pictures nor on the library that draws random numbers. Of a video, views 2k and 2k + 1 show
+of the images nor on the library that draws random numbers. Of a video, views 2k and 2k + 1 show
 the same frame by two recipes, and have colours, blur and solarisation as well.
 """
 
@@ -12,8 +12,8 @@ from itertools import islice
 import numpy as np
 
 COLUMNS = ("x", "y", "width", "height", "flip")
-AREA = (0.4, 1.0)  # share of the picture that a crop covers
-ASPECT = (3 / 4, 4 / 3)  # of the crop, relative to the picture's own
+AREA = (0.4, 1.0)  # share of the image that a crop covers
+ASPECT = (3 / 4, 4 / 3)  # of the crop, relative to the image's own
 FLIP = 0.5  # probability
 VIDEO_COLUMNS = (
     *COLUMNS, "frame", "role", "brightness", "contrast", "saturation", "hue", "order", "grey",
@@ -30,7 +30,7 @@ BLOCK_VIEWS = 1 << 16  # drawn at a time: one by one they take seven times as lo
 
 
 def draw(seed: int, image_id: str, number: int) -> np.ndarray:
-    """One view as (5,) float32: `x y width height` in fractions of the picture, `flip` 0 or 1."""
+    """One view as (5,) float32: `x y width height` in fractions of the image, `flip` 0 or 1."""
     return _boxes(_uniform([f"{seed}/{number}/{image_id}"]))[0]
 
 
@@ -60,9 +60,9 @@ def draw_video(seed: int, video_id: str, number: int, frames: int) -> np.ndarray
 def draw_all(
     seed: int, image_ids: list[str], counts: np.ndarray, frames: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`counts[i]` views of picture i: (view_image (m,) int32 ascending, view (m, k) float32).
+    """`counts[i]` views of image i: (view_image (m,) int32 ascending, view (m, k) float32).
 
-    `frames` (n,): the pictures are videos of so many frames, and k is 15 instead of 5.
+    `frames` (n,): the images are videos of so many frames, and k is 15 instead of 5.
     """
     counts = np.asarray(counts, dtype=np.int64)
     view_image = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
@@ -85,9 +85,9 @@ def draw_all(
 
 
 def expected_counts(group: np.ndarray, *, epochs: int, most: int) -> np.ndarray:
-    """Views to store per picture, (n,) int64: as often as it is likely to be drawn, up to `most`.
+    """Views to store per image, (n,) int64: as often as it is likely to be drawn, up to `most`.
 
-    In E epochs a picture of a group of g is drawn 2E/g times; one that is a pair by itself
+    In E epochs an image of a group of g is drawn 2E/g times; one that is a pair by itself
     (no group, or alone in it) is drawn 2E times and needs two views.
     """
     sizes = group_sizes(group)
@@ -97,7 +97,7 @@ def expected_counts(group: np.ndarray, *, epochs: int, most: int) -> np.ndarray:
 
 
 def group_sizes(group: np.ndarray) -> np.ndarray:
-    """(n,) size of each picture's group; 1 where it has none (-1)."""
+    """(n,) size of each image's group; 1 where it has none (-1)."""
     _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
     return np.where(group < 0, 1, counts[inverse])
 

@@ -1,1 +1,1 @@
-"""Networks on arrays of pixels: layers, backbones, weights, loading ahead, the loop to descriptors."""
+"""Networks on arrays of pixels: layers, backbones, weights, prefetch, embed."""

@@ -1,4 +1,4 @@
-"""Any timm network as a trunk: pictures in, one pooled vector each out, width probed."""
+"""Any timm network as a backbone: images in, one pooled vector each out, width probed."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from ..core.errors import UserError
 from ..core.plugins import nearest
 from .layers import gem
 
-ODD = (75, 100)  # a picture's shape that fits no patch: who takes it takes any
+ODD = (75, 100)  # an image's shape that fits no patch: who takes it takes any
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """timm model `name` without its classifier, pooled to (B, dim).
 
     `stage`: None for the last map, else the index of an earlier one (timm's feature levels).
     `pool`: gem, avg, token, or auto: GeM for convolutional maps, the mean for tokens (half of a
     token map is negative, which GeM would clamp away). Prefix tokens are not averaged.
 
-    Pictures of any shape: where the network takes multiples of a `patch` (height, width) or one
+    Images of any shape: where the network takes multiples of a `patch` (height, width) or one
     `side` only, they are resized to the nearest that it takes.
     """
 

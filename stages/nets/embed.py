@@ -1,4 +1,4 @@
-"""Pictures of any shape to descriptors, at several scales."""
+"""Images of any shape to descriptors, at several scales."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from .layers import l2n
 def describe(net: nn.Module, pixels: Tensor, scales: Sequence[float]) -> Tensor:
     """(B, 3, H, W) float32 in [0, 1] to (B, dim): each scale's L2, their sum, L2.
 
-    Scales below one shrink the picture bilinearly, without a further anti-aliasing, as the
+    Scales below one shrink the image bilinearly, without a further anti-aliasing, as the
     landmark benchmarks do.
     """
     total: Tensor | None = None

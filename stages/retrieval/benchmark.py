@@ -32,7 +32,7 @@ class Described:
 
     query: Array | Clips
     database: Rows | Clips
-    dim: int  # numbers a picture
+    dim: int  # dimensions
     dtype: Any
     attributes: dict[str, Any]
 
@@ -47,11 +47,11 @@ def mapped(function: Callable[..., Array], *rows: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Benchmark:
     """A set and its ground truth; `distractors` are searched behind its own database."""
 
     set: str
-    pictures: EvaluationSet
+    images: EvaluationSet
     query: Array  # rows of the set, by the order of the ground truth
     own: Array  # rows of the set that are searched
     truth: GroundTruth
@@ -60,21 +60,21 @@ class Problem:
     distractors: EvaluationSet | None = None
 
     @classmethod
-    def read(cls, folder: Path, name: str, similarity: str = "chamfer") -> "Problem":
+    def read(cls, folder: Path, name: str, similarity: str = "chamfer") -> "Benchmark":
         """The set `name` of a folder and its ground truth."""
-        pictures = EvaluationSet.read(folder / f"{name}.h5")
-        own = np.flatnonzero(pictures.role != "query")
+        images = EvaluationSet.read(folder / f"{name}.h5")
+        own = np.flatnonzero(images.role != "query")
         where = folder / f"{name}.json"
-        truth = GroundTruth.parse(files.read_json(where), pictures.image_id[own], str(where))
-        row = {str(image_id): i for i, image_id in enumerate(pictures.image_id)}
+        truth = GroundTruth.parse(files.read_json(where), images.image_id[own], str(where))
+        row = {str(image_id): i for i, image_id in enumerate(images.image_id)}
         if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
             raise UserError(f"{where}: query {missing[0]} is not in {name}.h5; run prepare again")
         query = np.array([row[q.image_id] for q in truth.queries], dtype=np.int64)
-        return cls(name, pictures, query, own, truth, similarity)
+        return cls(name, images, query, own, truth, similarity)
 
-    def among(self, folder: Path, name: str) -> "Problem":
+    def among(self, folder: Path, name: str) -> "Benchmark":
         """The same question among the distractors of set `name` as well."""
-        if self.pictures.start is not None:
+        if self.images.start is not None:
             raise UserError(f"{self.set}: distractors of videos are a part of their own set")
         return replace(
             self, distractor_set=name, distractors=EvaluationSet.read(folder / f"{name}.h5")
@@ -87,16 +87,16 @@ class Problem:
 
     @property
     def count(self) -> int:
-        """Pictures searched."""
+        """Images searched."""
         return len(self.own) + (0 if self.distractors is None else len(self.distractors.image_id))
 
     def described(self, folder: Path, open_file: Open) -> Described:
-        """A model's descriptors in `folder`; refuses those of other pictures or other settings."""
-        stored = _of_set(open_file(folder / f"{self.set}.h5"), self.pictures, self.set)
+        """A model's descriptors in `folder`; refuses those of other images or other settings."""
+        stored = _of_set(open_file(folder / f"{self.set}.h5"), self.images, self.set)
         rows = stored["descriptor"]
         about = (int(rows.shape[1]), rows.dtype, stored.attributes)
-        if self.pictures.start is not None:
-            clips = Clips((rows,), self.pictures.start)
+        if self.images.start is not None:
+            clips = Clips((rows,), self.images.start)
             return Described(clips.take(self.query), clips, *about)
         database: Rows = Picked(rows, self.own)
         if self.distractors is not None and self.distractor_set is not None:
@@ -140,28 +140,26 @@ class Problem:
         sims = video.similarities(query, database, self.similarity, self.own)
         return video.masked(sims, self.answers) if self.truth.protocol == "svd" else sims
 
-    def protocol(self, described: Described, **changes: str) -> scoring_rules.Protocol:
+    def rules(self, described: Described, **changes: str) -> scoring_rules.ScoringRules:
         """The rules of a score of `described`; `changes` are fields that say otherwise."""
         fields = scoring_rules.of_descriptors(described.attributes, described.dtype)
-        roles = self.pictures.role[self.own]
+        roles = self.images.role[self.own]
         extra = 0 if self.distractors is None else len(self.distractors.image_id)
-        return scoring_rules.Protocol(
+        return scoring_rules.ScoringRules(
             rules=scoring_rules.rules_of(
-                self.truth, None if self.pictures.start is None else self.similarity
+                self.truth, None if self.images.start is None else self.similarity
             ),
-            crop=scoring_rules.crop_of(self.pictures, self.query),
-            ground_truth=scoring_rules.digest_of_truth(
-                self.truth, self.pictures.image_id[self.own]
-            ),
+            crop=scoring_rules.crop_of(self.images, self.query),
+            ground_truth=scoring_rules.digest_of_truth(self.truth, self.images.image_id[self.own]),
             database=self.count,
             distractors=int((roles == "distractor").sum()) + extra,
             **{**fields, **changes},
         )
 
     def file(self, row: int) -> Path:
-        """The picture of database row `row`; of a video its middle frame."""
+        """The image of database row `row`; of a video its middle frame."""
         if row < len(self.own):
-            return self.pictures.thumbnail(int(self.own[row]))
+            return self.images.thumbnail(int(self.own[row]))
         assert self.distractors is not None
         return self.distractors.file(row - len(self.own))
 
@@ -194,7 +192,7 @@ def _positives(answers: dict[str, Array]) -> list[Array]:
     return [rows for kind, rows in answers.items() if kind not in ("junk", "negative")]
 
 
-def _of_set(stored: store.Stored, pictures: EvaluationSet, name: str) -> store.Stored:
-    if stored.attributes.get("set") != pictures.digest:
-        raise UserError(f"{stored.path}: describes other pictures than set {name}; describe again")
+def _of_set(stored: store.Stored, images: EvaluationSet, name: str) -> store.Stored:
+    if stored.attributes.get("set") != images.digest:
+        raise UserError(f"{stored.path}: describes other images than set {name}; describe again")
     return stored

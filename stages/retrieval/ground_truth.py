@@ -26,7 +26,7 @@ class Query:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Which database pictures answer which query (`<set>.json`), as rows of the database."""
+    """Which database images answer which query (`<set>.json`), as rows of the database."""
 
     protocol: str
     queries: tuple[Query, ...]

@@ -17,13 +17,13 @@ METADATA = "whiten_mtd"  # the key of the ONNX file's metadata that holds ours, 
 IDENTITY = ("weights", "dim", "image_px", "scales")  # what makes two descriptors comparable
 NEEDED: dict[str, Any] = {
     **dict.fromkeys(("weights", "model"), str), "dim": int, "scales": list,
-    "image_px": (int, type(None)),  # null: pictures as they are
+    "image_px": (int, type(None)),  # null: images as they are
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An ONNX student: `about` is what its metadata say of it and of the pictures it takes."""
+    """An ONNX student: `about` is what its metadata say of it and of the images it takes."""
 
     path: Path
     about: dict[str, Any]
@@ -68,17 +68,17 @@ class Exported:
             total += self.session.run(None, {name: x if scale == 1 else resized(x, scale)})[0]
         return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
-    def picture(self, path: Path, data: bytes | None = None) -> np.ndarray:
-        """(dim,) of one picture, whole. Raises UserError where it cannot be read."""
+    def image(self, path: Path, data: bytes | None = None) -> np.ndarray:
+        """(dim,) of one image, whole. Raises UserError where it cannot be read."""
         image = reading.read(path, data)
         return self.describe(rendering.plain(image, None, self.about["image_px"])[None])[0]
 
-    def pictures(
+    def images(
         self, files: Sequence[Path], batch: int = 32
     ) -> tuple[np.ndarray, list[int], list[str]]:
         """(rows, which of `files` they are of, a line on each that cannot be read)."""
         px, errors = self.about["image_px"], {}
-        most = 1 if px is None else batch  # pictures as they are may fill the memory
+        most = 1 if px is None else batch  # images as they are may fill the memory
 
         def attempt(i: int, read: bool) -> Any:
             try:

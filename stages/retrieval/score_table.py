@@ -2,7 +2,19 @@
 
 from typing import Any
 
+from ..core import console
 from .metrics import DIFFICULTIES
+
+OLD_ROWS = {"fused": "ensemble", "earlier": "old_model", "compatible": "new_on_old"}
+
+
+def renamed(table: dict[str, Any], where: str = "") -> dict[str, Any]:
+    """`{set: {model: x}}` of a run of 0.1 under the names of today, with a line on `where`."""
+    if all("ensemble" in models or "fused" not in models for models in table.values()):
+        return table
+    if where:
+        console.say(f"{where}: of an old run, whose row `fused` is `ensemble` today")
+    return {s: {OLD_ROWS.get(m, m): x for m, x in of.items()} for s, of in table.items()}
 
 
 def flat(found: dict[str, Any]) -> dict[str, Any]:

@@ -14,23 +14,25 @@ from ..core import files
 from ..core.errors import UserError
 from ..images.sets import EvaluationSet
 from .ground_truth import GroundTruth
+from .score_table import renamed
 
 Map = dict[str, Any]
+FILE, OLD_FILE = "scoring_rules.json", "protocol.json"  # of a folder of results; OLD_FILE: 0.1
 UNKNOWN = "unknown"  # of descriptors of another origin, which need not say
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ScoringRules:
     """The rules of one score; equal ones may be compared."""
 
     rules: str  # which lists count and how junk is left out; of videos also their similarity
-    crop: str  # of a query's picture: cut to boxes, or whole
-    image_px: str  # long side that pictures were described at, at most
-    scales: str  # of a picture, whose descriptors were summed
+    crop: str  # of a query's image: cut to boxes, or whole
+    image_px: str  # long side that images were described at, at most
+    scales: str  # of an image, whose descriptors were summed
     whitening: str  # none, or what it was fitted on
     dtype: str  # of the stored descriptors
     ground_truth: str  # digest of the answers by id
-    database: int  # pictures searched, the distractors among them
+    database: int  # images searched, the distractors among them
     distractors: int
     ties: str = "the database's order"
 
@@ -46,7 +48,7 @@ class Protocol:
     def of_set(self) -> str:
         """What is the same for all models of a set."""
         return (
-            f"{self.rules}, queries {self.crop}, {self.database} pictures searched "
+            f"{self.rules}, queries {self.crop}, {self.database} images searched "
             f"({self.distractors} distractors), ground truth {self.ground_truth[:8]}, "
             f"ties by {self.ties}"
         )
@@ -70,13 +72,13 @@ def of_descriptors(about: Map, dtype: Any) -> Map:
 
 
 def rules_of(truth: GroundTruth, similarity: str | None) -> str:
-    """The field `rules`. `similarity`: of videos, how they are compared; None of pictures."""
+    """The field `rules`. `similarity`: of videos, how they are compared; None of images."""
     return truth.protocol if similarity is None else f"{truth.protocol}, {similarity}"
 
 
-def crop_of(pictures: EvaluationSet, query: np.ndarray) -> str:
-    """What the rows `query` ask: all of them cut to a box, some, or whole pictures."""
-    boxed = ~np.isnan(pictures.box[query]).any(1)
+def crop_of(images: EvaluationSet, query: np.ndarray) -> str:
+    """What the rows `query` ask: all of them cut to a box, some, or whole images."""
+    boxed = ~np.isnan(images.box[query]).any(1)
     if not boxed.any():
         return "whole"
     return "cut to boxes" if boxed.all() else "some cut to boxes"
@@ -91,37 +93,43 @@ def digest_of_truth(truth: GroundTruth, database: np.ndarray) -> str:
     return files.digest_of([truth.protocol, answers])
 
 
-def as_map(protocols: dict[str, dict[str, Protocol]]) -> Map:
+def as_map(protocols: dict[str, dict[str, ScoringRules]]) -> Map:
     """{set: {model: protocol}} as JSON holds it."""
     return {s: {m: asdict(p) for m, p in models.items()} for s, models in protocols.items()}
 
 
-def from_map(values: Any, where: str) -> Protocol:
-    """One protocol of JSON. Raises UserError where it is none of ours."""
+def from_map(values: Any, where: str) -> ScoringRules:
+    """The rules of one score from JSON. Raises UserError where they are none of ours."""
     try:
-        return Protocol(**values)
+        return ScoringRules(**values)
     except TypeError:
-        raise UserError(f"{where}: holds no protocol of ours; score again") from None
+        raise UserError(f"{where}: holds no scoring rules of ours; score again") from None
 
 
-def read(path: Path) -> dict[str, dict[str, Protocol]]:
-    """{set: {model: protocol}} of a file that `evaluate` wrote."""
-    values = files.read_json(path)
+def read(results: Path) -> dict[str, dict[str, ScoringRules]]:
+    """{set: {model: rules}} of a folder of results that `evaluate` wrote."""
+    old = results / OLD_FILE
+    path = old if old.is_file() and not (results / FILE).is_file() else results / FILE
+    return parse(files.read_json(path), str(path))
+
+
+def parse(values: Any, where: str) -> dict[str, dict[str, ScoringRules]]:
+    """{set: {model: rules}} of JSON, rows of old runs under the names of today."""
     if not isinstance(values, dict) or not all(isinstance(m, dict) for m in values.values()):
-        raise UserError(f"{path}: holds no protocols; evaluate again")
+        raise UserError(f"{where}: holds no scoring rules; evaluate again")
     return {
-        s: {m: from_map(p, f"{path}: {s}, {m}") for m, p in models.items()}
-        for s, models in values.items()
+        s: {m: from_map(p, f"{where}: {s}, {m}") for m, p in models.items()}
+        for s, models in renamed(values).items()
     }
 
 
-def differences(here: Protocol, there: Protocol) -> list[str]:
+def differences(here: ScoringRules, there: ScoringRules) -> list[str]:
     """`field: this here, that there` of every field that differs."""
     a, b = asdict(here), asdict(there)
     return [f"{k}: {a[k]} here, {b[k]} there" for k in a if a[k] != b[k]]
 
 
-def warning(label: str, here: Protocol, there: Protocol) -> str | None:
+def warning(label: str, here: ScoringRules, there: ScoringRules) -> str | None:
     """A line that says why two scores must not be compared; None where they may."""
     if not (found := differences(here, there)):
         return None
@@ -130,7 +138,7 @@ def warning(label: str, here: Protocol, there: Protocol) -> str | None:
     )
 
 
-def lines(name: str, models: dict[str, Protocol]) -> list[str]:
+def lines(name: str, models: dict[str, ScoringRules]) -> list[str]:
     """The protocols of a set's models for people, models of the same rules in one line."""
     by_set: dict[str, dict[str, list[str]]] = {}
     for model, p in models.items():

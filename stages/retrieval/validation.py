@@ -1,4 +1,4 @@
-"""How well a network retrieves on a set of pictures that fits in memory: one number."""
+"""How well a network retrieves on a set of images that fits in memory: one number."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ from .ground_truth import GroundTruth
 
 
 class Probe:
-    """Mean average precision of a network on fixed pictures, each of which may be a query.
+    """Mean average precision of a network on fixed images, each of which may be a query.
 
-    `pixels`: (h, w, 3) uint8 of each picture; `query` their rows that ask; `wanted` by query the
-    rows that are `positive` and `junk`. Where `start` (n + 1,) is given the pictures are the frames
+    `pixels`: (h, w, 3) uint8 of each image; `query` their rows that ask; `wanted` by query the
+    rows that are `positive` and `junk`. Where `start` (n + 1,) is given the images are the frames
     of videos, and rows are videos, compared by chamfer.
     """
 
@@ -53,7 +53,7 @@ class Probe:
         return metrics.all_scores(found, "positives")["all"]["map"]
 
     def descriptors(self, net: nn.Module) -> np.ndarray:
-        """(n, dim) float32 of all pictures, at one scale."""
+        """(n, dim) float32 of all images, at one scale."""
         device = next(net.parameters()).device
         out: np.ndarray | None = None
         with torch.inference_mode():
@@ -66,7 +66,7 @@ class Probe:
 
 
 def read(prepared: Path, image_px: int) -> Probe | None:
-    """Retrieval on the groups set aside, whole pictures; None where there are none."""
+    """Retrieval on the validation groups, whole images; None where there are none."""
     found = EvaluationSet.read(prepared / "validation.h5")
     if not len(found.image_id):
         return None

@@ -3,7 +3,7 @@
 A kind offers `load(settings, where) -> nn.Module`: called on float32 RGB (B, 3, H, W) in [0, 1]
 it gives raw descriptors (B, dim). Mean, std and channel order are the module's own business.
 A kind without a network offers `rows(settings, where, image_ids)` instead: an object with `dim` and
-`digest` that gives the unit descriptors of those pictures, a slice or some rows at a time.
+`digest` that gives the unit descriptors of those images, a slice or some rows at a time.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -32,5 +32,5 @@ def has_network(kind: str) -> bool:
 
 
 def rows(kind: str, settings: dict[str, Any], where: str, image_ids: Any) -> Any:
-    """The ready descriptors that `kind` has of the pictures `image_ids`, in that order."""
+    """The ready descriptors that `kind` has of the images `image_ids`, in that order."""
     return plugins.load(__name__, kind).rows(settings, where, image_ids)

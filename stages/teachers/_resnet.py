@@ -1,7 +1,7 @@
-"""What the published ResNet teachers share: a headless trunk, GeM, a linear layer, key names.
+"""What the published ResNet teachers share: a headless backbone, GeM, a linear layer, key names.
 
 All seven are ResNets with the stride in the 3x3 convolution, as timm and torchvision have them, so
-that a checkpoint needs only new names: `trunk.*` (timm's), `p` (the exponent of GeM) and `fc.*`.
+that a checkpoint needs only new names: `backbone.*` (timm's), `p` (the exponent of GeM) and `fc.*`.
 A name that a teacher's `rename` does not know stays as it is, to be reported as unexpected.
 """
 
@@ -27,14 +27,14 @@ CHILDREN = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")  # of 
 class Settings(params.Section):
     """What the entries of these kinds in `teachers` have in common."""
 
-    image_px: int = Field(ge=32, le=4096)  # side of a training view, long side of a picture
+    image_px: int = Field(ge=32, le=4096)  # side of a training view, long side of an image
     weights: str  # path of the checkpoint as published (each file's PUBLISHED)
     sha256: str | None = None  # of that file, checked before it is read
     gem_p: float | None = Field(default=None, gt=0)  # None: the checkpoint's own; 3: as Whiten-MTD
 
 
 class Pooled(nn.Module):
-    """Normalise, ResNet, GeM, and as asked: L2, linear layer, L2. Pictures to (B, dim).
+    """Normalise, ResNet, GeM, and as asked: L2, linear layer, L2. Images to (B, dim).
 
     `p`: the exponent before a checkpoint brings its own; None: plain average, nothing to load.
     `out`: width of the linear layer, None: none.
@@ -48,8 +48,8 @@ class Pooled(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.normalise = Normalise(*IMAGENET, bgr=bgr)
-        self.trunk = trunk(model)
-        width = int(self.trunk.num_features)
+        self.backbone = backbone(model)
+        width = int(self.backbone.num_features)
         self.register_buffer("p", None if p is None else torch.tensor([p]))
         self.fc = nn.Linear(width, out) if out else nn.Identity()
         self.unit_pooled, self.unit_out = unit_pooled, unit_out
@@ -57,7 +57,7 @@ class Pooled(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Normalised (B, 3, H, W) to the last map (B, C, H/32, W/32)."""
-        return self.trunk.forward_features(x)
+        return self.backbone.forward_features(x)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.features(self.normalise(x))
@@ -66,7 +66,7 @@ class Pooled(nn.Module):
         return l2n(y) if self.unit_out else y
 
 
-def trunk(model: str) -> Any:
+def backbone(model: str) -> Any:
     """timm's ResNet `model` without its head: `forward_features` gives the map of stride 32."""
     import timm
 
@@ -121,8 +121,8 @@ def with_prefix(key: str, table: dict[str, str]) -> str:
 
 
 def from_torchvision(key: str) -> str:
-    """torchvision's names are timm's: the trunk's get their prefix, others stay."""
-    return f"trunk.{key}" if key.startswith(CHILDREN) else key
+    """torchvision's names are timm's: the backbone's get their prefix, others stay."""
+    return f"backbone.{key}" if key.startswith(CHILDREN) else key
 
 
 _PARTS = {
@@ -132,14 +132,14 @@ _PARTS = {
 
 
 def from_pycls(key: str) -> str:
-    """pycls' names of a ResNet (DELG, DOLG) to the trunk's; others stay."""
+    """pycls' names of a ResNet (DELG, DOLG) to the backbone's; others stay."""
     if match := re.fullmatch(r"globalmodel\.stem\.(conv|bn)\.(\w+)", key):
-        return f"trunk.{match[1]}1.{match[2]}"
+        return f"backbone.{match[1]}1.{match[2]}"
     match = re.fullmatch(r"globalmodel\.s(\d)\.b(\d+)\.(proj|bn|f\.[abc](?:_bn)?)\.(\w+)", key)
     if match is None:
         return key
     stage, block, part, rest = match.groups()
-    return f"trunk.layer{stage}.{int(block) - 1}.{_PARTS[part]}.{rest}"
+    return f"backbone.layer{stage}.{int(block) - 1}.{_PARTS[part]}.{rest}"
 
 
 def looks_like(keys: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..core import params
 from ..core.errors import UserError
 from ..nets import weights
-from ..nets.backbone import Trunk, statistics
+from ..nets.backbone import Backbone, statistics
 from ..nets.layers import Normalise
 
 
@@ -19,26 +19,26 @@ class Settings(params.Section):
 
     kind: Literal["any_timm"]
     model: str  # timm name
-    image_px: int = Field(ge=16, le=4096)  # side of a training view, long side of a picture
+    image_px: int = Field(ge=16, le=4096)  # side of a training view, long side of an image
     weights: str = "pretrained"  # pretrained (package or hub), random (a test's), or a file
     sha256: str | None = None  # of the weights file, checked before it is read
     pool: Literal["auto", "gem", "avg", "token"] = "auto"
     gem_p: float = Field(default=3.0, gt=0)  # exponent of GeM
     stage: int | None = None  # an earlier feature map (timm's feature levels), None: the last
-    licence: str | None = None  # of the weights, for the student's card
+    license: str | None = None  # of the weights, for the student's card
 
 
 class AnyTimm(nn.Module):
-    """Normalise, trunk, pool: raw descriptors (B, dim)."""
+    """Normalise, backbone, pool: raw descriptors (B, dim)."""
 
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.normalise = Normalise(*statistics(trunk.net))
-        self.trunk = trunk
-        self.dim = trunk.dim
+        self.normalise = Normalise(*statistics(backbone.net))
+        self.backbone = backbone
+        self.dim = backbone.dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.trunk(self.normalise(x))
+        return self.backbone(self.normalise(x))
 
 
 def load(settings: dict[str, Any], where: str) -> nn.Module:
@@ -46,9 +46,9 @@ def load(settings: dict[str, Any], where: str) -> nn.Module:
     s = params.check(settings, Settings, where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # random weights are the same ones in every process
-        trunk = Trunk(s.model, pool=s.pool, p=s.gem_p, stage=s.stage)
+        backbone = Backbone(s.model, pool=s.pool, p=s.gem_p, stage=s.stage)
     if s.weights == "random":
-        return AnyTimm(trunk)
+        return AnyTimm(backbone)
     if s.weights == "pretrained":
         state, origin = weights.pretrained(s.model)
         if state is None:
@@ -59,8 +59,8 @@ def load(settings: dict[str, Any], where: str) -> nn.Module:
     else:
         state, origin = weights.from_file(Path(s.weights), s.sha256), s.weights
     classifier = _classifier(s.model, state)
-    weights.fill(trunk.net, state, origin, unused=classifier)
-    return AnyTimm(trunk)
+    weights.fill(backbone.net, state, origin, unused=classifier)
+    return AnyTimm(backbone)
 
 
 def _classifier(name: str, state: weights.State) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """AP-GeM: ResNet-101 trained for average precision, 2048-d (Revaud et al., 2019).
 
-The file `Resnet101-AP-GeM-LM18.pt`. Expected entries: 627, that is the trunk's 624 (104 of them
+The file `Resnet101-AP-GeM-LM18.pt`. Expected entries: 627, that is the backbone's 624 (104 of them
 batch counters), `adpool.p`, `fc.{weight,bias}`; all may begin with `module.`. Beside them the file
 holds pickled scikit-learn objects: `whiten-mtd convert` makes a plain file of it without executing
 them. That file has the PCA as `pca.*`, not used here: the pipeline fits a whitening of its own.
@@ -25,7 +25,7 @@ class Settings(_resnet.Settings):
 
     kind: Literal["ap_gem"]
     norm_features: bool | None = None  # L2 before the linear layer; None: as the file says
-    licence: str | None = "BSD-3-Clause"
+    license: str | None = "BSD-3-Clause"
 
 
 def rename(state: State) -> State:

@@ -21,7 +21,7 @@ class Settings(_resnet.Settings):
     """One entry of `teachers` of kind barlow_twins. `gem_p`: None is the average pool."""
 
     kind: Literal["barlow_twins"]
-    licence: str | None = "MIT"
+    license: str | None = "MIT"
 
 
 def rename(state: State) -> State:
@@ -30,7 +30,7 @@ def rename(state: State) -> State:
 
 
 def load(settings: dict[str, Any], where: str) -> nn.Module:
-    """The pooled trunk; no L2 inside. Raises UserError where the file does not fit."""
+    """The pooled backbone; no L2 inside. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, _ = _resnet.read(s)
     net = _resnet.Pooled("resnet50", p=s.gem_p)

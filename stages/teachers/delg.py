@@ -1,8 +1,8 @@
 """DELG's global descriptor: ResNet-101, generalised mean, linear layer, 512-d (Cao et al., 2020).
 
-The PyTorch port's file `r101_delg_s512.pyth`. Used entries: 627, that is the trunk's 624 (104 of
+The PyTorch port's file `r101_delg_s512.pyth`. Used entries: 627, that is the backbone's 624 (104 of
 them batch counters) and `globalmodel.head.{pool.p,fc.weight,fc.bias}`; the local branch and both
-classifiers are left out. The network was trained on BGR pictures.
+classifiers are left out. The network was trained on BGR images.
 """
 
 from typing import Any, Literal
@@ -22,7 +22,7 @@ class Settings(_resnet.Settings):
     """One entry of `teachers` of kind delg."""
 
     kind: Literal["delg"]
-    licence: str | None = None  # the port's repository states none
+    license: str | None = None  # the port's repository states none
 
 
 def rename(state: State) -> State:

@@ -1,9 +1,9 @@
 """DOLG: ResNet-101, global descriptor fused with an attentive local one (Yang et al., 2021).
 
 The file `r101_dolg_512.pyth`. `output: global` is the 1024-d global branch, which Whiten-MTD
-distilled: 627 entries used, the trunk's 624 (104 of them batch counters), `pool_g.p`,
+distilled: 627 entries used, the backbone's 624 (104 of them batch counters), `pool_g.p`,
 `fc_t.{weight,bias}`. `output: fused` is the published 512-d descriptor: 638 entries, those and
-`fc.{weight,bias}` and nine of `localmodel`. Classifiers are left out. Trained on BGR pictures.
+`fc.{weight,bias}` and nine of `localmodel`. Classifiers are left out. Trained on BGR images.
 For a time the published code had the exponent fixed at 3: a file without one wants `gem_p: 3`.
 """
 
@@ -32,7 +32,7 @@ class Settings(_resnet.Settings):
 
     kind: Literal["dolg"]
     output: Literal["global", "fused"] = "global"
-    licence: str | None = "MIT"
+    license: str | None = "MIT"
 
 
 class Local(nn.Module):
@@ -50,14 +50,14 @@ class Local(nn.Module):
 
 
 class Dolg(nn.Module):
-    """Pictures to (B, 1024), the global branch, or with `fused` to (B, 512)."""
+    """Images to (B, 1024), the global branch, or with `fused` to (B, 512)."""
 
     p: Tensor
 
     def __init__(self, fused: bool) -> None:
         super().__init__()
         self.normalise = Normalise(*_resnet.IMAGENET, bgr=True)
-        self.trunk = _resnet.trunk("resnet101")
+        self.backbone = _resnet.backbone("resnet101")
         self.register_buffer("p", torch.tensor([3.0]))
         self.fc_t = nn.Linear(2048, WIDTH)
         self.localmodel = Local() if fused else None
@@ -65,7 +65,7 @@ class Dolg(nn.Module):
         self.dim = 512 if fused else WIDTH
 
     def forward(self, x: Tensor) -> Tensor:
-        t = self.trunk
+        t = self.backbone
         x = t.maxpool(t.act1(t.bn1(t.conv1(self.normalise(x)))))
         third = t.layer3(t.layer2(t.layer1(x)))
         whole = self.fc_t(gem(t.layer4(third), self.p))

@@ -1,7 +1,7 @@
 """Any network that somebody exported: TorchScript (.pt, .ts), torch.export (.pt2) or ONNX (.onnx).
 
 The file takes normalised (B, 3, H, W) float32 and gives (B, dim); B must be free, and H and W too
-where pictures of any shape are described. An exported file is a program, and reading a .pt2 file
+where images of any shape are described. An exported file is a program, and reading a .pt2 file
 may unpickle objects: `sha256` is required there, as the word that this very file is trusted.
 """
 
@@ -27,12 +27,12 @@ class Settings(params.Section):
 
     kind: Literal["exported"]
     weights: str  # path of the file; its suffix says which of the three it is
-    image_px: int = Field(ge=16, le=4096)  # side of a training view, long side of a picture
+    image_px: int = Field(ge=16, le=4096)  # side of a training view, long side of an image
     mean: list[float] = Field(min_length=3, max_length=3)  # RGB, of pixels in [0, 1]
     std: list[float] = Field(min_length=3, max_length=3)
     bgr: bool = False  # channels flipped after mean and std, which are in RGB order all the same
     sha256: str | None = None  # of the file, checked before it is read
-    licence: str | None = None  # of the weights, for the student's card
+    license: str | None = None  # of the weights, for the student's card
 
 
 class Exported(nn.Module):
@@ -56,13 +56,13 @@ class Exported(nn.Module):
         except Exception as error:  # each of the three runtimes has its own kinds
             line = next((ln for ln in str(error).splitlines() if ln.strip()), type(error).__name__)
             raise UserError(
-                f"{self.origin}: does not take pictures of shape {tuple(x.shape)} "
+                f"{self.origin}: does not take images of shape {tuple(x.shape)} "
                 f"({line.strip()[:150]}); export it with free batch, height and width"
             ) from None
         y = y[0] if isinstance(y, (tuple, list)) and len(y) == 1 else y
         if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != len(x):
             raise UserError(
-                f"{self.origin}: gives {_what(y)} for pictures of shape {tuple(x.shape)}; "
+                f"{self.origin}: gives {_what(y)} for images of shape {tuple(x.shape)}; "
                 "a teacher gives one tensor (B, dim)"
             )
         return y

@@ -1,7 +1,7 @@
 """GeM: ResNet-101, generalised mean, learned whitening layer, 2048-d (Radenovic et al., 2018).
 
 The file of the Google-Landmarks-2018 model, `gl18-tl-resnet101-gem-w`. Expected entries: 627, the
-trunk's 624 (104 of them batch counters, which may be absent), `pool.p`, `whiten.{weight,bias}`.
+backbone's 624 (104 of them batch counters, which may be absent), `pool.p`, `whiten.{weight,bias}`.
 The layout that Whiten-MTD's own code reads has torchvision's names and no exponent: 626 entries.
 """
 
@@ -17,8 +17,9 @@ PUBLISHED = (
     "cmp.felk.cvut.cz: cnnimageretrieval/data/networks/gl18/gl18-tl-resnet101-gem-w-a4d43db.pth"
 )
 NAMES = {  # a sequence of torchvision's children (2 and 3 are ReLU and max-pool)
-    "features.0.": "trunk.conv1.", "features.1.": "trunk.bn1.", "features.4.": "trunk.layer1.",
-    "features.5.": "trunk.layer2.", "features.6.": "trunk.layer3.", "features.7.": "trunk.layer4.",
+    "features.0.": "backbone.conv1.", "features.1.": "backbone.bn1.",
+    "features.4.": "backbone.layer1.", "features.5.": "backbone.layer2.",
+    "features.6.": "backbone.layer3.", "features.7.": "backbone.layer4.",
     "whiten.": "fc.", "pool.p": "p",
 }  # fmt: skip
 
@@ -27,7 +28,7 @@ class Settings(_resnet.Settings):
     """One entry of `teachers` of kind gem."""
 
     kind: Literal["gem"]
-    licence: str | None = "MIT"
+    license: str | None = "MIT"
 
 
 def rename(state: State) -> State:

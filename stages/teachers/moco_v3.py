@@ -20,17 +20,17 @@ class Settings(_resnet.Settings):
     """One entry of `teachers` of kind moco_v3. `gem_p`: None is the average pool."""
 
     kind: Literal["moco_v3"]
-    licence: str | None = "CC-BY-NC-4.0"
+    license: str | None = "CC-BY-NC-4.0"
 
 
 def rename(state: State) -> State:
     """Official names to ours; the projector and what is not the base encoder stay as they are."""
-    names = {f"base_encoder.{child}": f"trunk.{child}" for child in _resnet.CHILDREN}
+    names = {f"base_encoder.{child}": f"backbone.{child}" for child in _resnet.CHILDREN}
     return _resnet.renamed(state, lambda k: _resnet.with_prefix(k, names))
 
 
 def load(settings: dict[str, Any], where: str) -> nn.Module:
-    """The pooled trunk; no L2 inside. Raises UserError where the file does not fit."""
+    """The pooled backbone; no L2 inside. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, _ = _resnet.read(s)
     net = _resnet.Pooled("resnet50", p=s.gem_p)

@@ -2,8 +2,8 @@
 
 For weights that are no longer to be had, or models that run elsewhere. A descriptor file has
 `descriptor` (n, dim) and `image_id` (n,), attribute `format` `whiten-mtd/descriptors/1`; together
-the files must hold every training picture and every picture of the evaluation sets, by id. A
-picture has one descriptor, so that all its stored views get the same one.
+the files must hold every training image and every image of the evaluation sets, by id. A
+image has one descriptor, so that all its stored views get the same one.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from ..core import params, store
+from ..core import files, params, store
 from ..core.errors import UserError
 
 PUBLISHED = "It is a file of your own"
@@ -24,20 +24,20 @@ class Settings(params.Section):
     kind: Literal["precomputed"]
     descriptors: list[str] = Field(min_length=1)  # paths of descriptor files
     image_px: int = Field(default=0, ge=0)  # long side they were described at; 0: not known
-    licence: str | None = None  # of the model, for the student's card
+    license: str | None = None  # of the model, for the student's card
 
 
 class Ready:
-    """Rows of descriptor files for pictures in the order asked; read when they are asked for.
+    """Rows of descriptor files for images in the order asked; read when they are asked for.
 
     `dim` their width, `digest` of the files' payloads. Rows are (b, dim) float16 of unit length.
     """
 
-    def __init__(self, files: list[store.Stored], file: np.ndarray, row: np.ndarray) -> None:
-        self._sources = [f["descriptor"] for f in files]
+    def __init__(self, stored: list[store.Stored], file: np.ndarray, row: np.ndarray) -> None:
+        self._sources = [f["descriptor"] for f in stored]
         self._file, self._row = file, row
         self.dim = int(self._sources[0].shape[1])
-        self.digest = files.digest_of([f.digest for f in files])
+        self.digest = files.digest_of([f.digest for f in stored])
 
     def __len__(self) -> int:
         return len(self._row)
@@ -51,7 +51,7 @@ class Ready:
 
 
 def rows(settings: dict[str, Any], where: str, image_ids: np.ndarray) -> Ready:
-    """The descriptors of the pictures `image_ids`. Raises UserError where some are not there."""
+    """The descriptors of the images `image_ids`. Raises UserError where some are not there."""
     s = params.check(settings, Settings, where)
     files = [store.Stored(Path(name), "descriptors") for name in s.descriptors]
     for f in files:
@@ -72,7 +72,7 @@ def rows(settings: dict[str, Any], where: str, image_ids: np.ndarray) -> Ready:
     if not there.all():
         absent = image_ids[~there]
         raise UserError(
-            f"{where}.descriptors: {len(absent)} of {len(image_ids)} pictures are in none of "
+            f"{where}.descriptors: {len(absent)} of {len(image_ids)} images are in none of "
             f"{', '.join(s.descriptors)}, the first: {absent[0]}"
         )
     starts = np.cumsum([0, *(len(f["image_id"]) for f in files)])

@@ -1,6 +1,6 @@
 """SOLAR: ResNet-101 with two second-order attention blocks, 2048-d (Ng et al., 2020).
 
-The file `resnet101-solar-best.pth`. Expected entries: 663, that is the trunk's 624 (104 of them
+The file `resnet101-solar-best.pth`. Expected entries: 663, that is the backbone's 624 (104 of them
 batch counters), 18 of each block (`soa4`, `soa5`), `pool.p`, `whiten.{weight,bias}`.
 """
 
@@ -15,10 +15,10 @@ from ._resnet import State
 
 PUBLISHED = "github.com/tonyngjichun/SOLAR, download.sh: resnet101-solar-best.pth"
 NAMES = {
-    "features.conv1.0.": "trunk.conv1.", "features.conv1.1.": "trunk.bn1.",
-    "features.conv2_x.2.": "trunk.layer1.",  # 0 and 1 are ReLU and max-pool
-    "features.conv3_x.": "trunk.layer2.", "features.conv4_x.": "trunk.layer3.",
-    "features.conv5_x.": "trunk.layer4.", "features.soa": "soa", "whiten.": "fc.", "pool.p": "p",
+    "features.conv1.0.": "backbone.conv1.", "features.conv1.1.": "backbone.bn1.",
+    "features.conv2_x.2.": "backbone.layer1.",  # 0 and 1 are ReLU and max-pool
+    "features.conv3_x.": "backbone.layer2.", "features.conv4_x.": "backbone.layer3.",
+    "features.conv5_x.": "backbone.layer4.", "features.soa": "soa", "whiten.": "fc.", "pool.p": "p",
 }  # fmt: skip
 
 
@@ -26,7 +26,7 @@ class Settings(_resnet.Settings):
     """One entry of `teachers` of kind solar."""
 
     kind: Literal["solar"]
-    licence: str | None = "MIT"
+    license: str | None = "MIT"
 
 
 class SecondOrder(nn.Module):
@@ -56,7 +56,7 @@ class Solar(_resnet.Pooled):
 
     def features(self, x: Tensor) -> Tensor:
         """Normalised (B, 3, H, W) to (B, 2048, H/32, W/32); may be negative, GeM clamps it."""
-        t = self.trunk
+        t = self.backbone
         x = t.maxpool(t.act1(t.bn1(t.conv1(x))))
         x = self.soa4(t.layer3(t.layer2(t.layer1(x))))
         return self.soa5(t.layer4(x))

@@ -1,4 +1,4 @@
-"""Pages and cards for people, from the templates beside this file, and the pictures in them."""
+"""Pages and cards for people, from the templates beside this file, and the images in them."""
 
 import base64
 import io
@@ -50,17 +50,17 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def thumbnail(file: Path, px: int, box: tuple[float, ...] | None = None) -> bytes:
-    """A picture (or the `box` of it) as a JPEG, its long side at most `px`. Raises UserError."""
+    """An image (or the `box` of it) as a JPEG, its long side at most `px`. Raises UserError."""
     image = reading.read(file)
-    if box is not None:  # cut before: `images.plain` would keep the whole picture's factor
+    if box is not None:  # cut before: `images.plain` would keep the whole image's factor
         image = image.crop(rendering.whole_pixels(box, *image.size))
     buffer = io.BytesIO()
     Image.fromarray(rendering.plain(image, None, px)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
-def picture(file: Path, box: tuple[float, ...] | None = None, px: int = THUMB_PX) -> str | None:
-    """A thumbnail as a data URI; None where the picture is not to be had."""
+def image(file: Path, box: tuple[float, ...] | None = None, px: int = THUMB_PX) -> str | None:
+    """A thumbnail as a data URI; None where the image is not to be had."""
     try:
         return data_uri(thumbnail(file, px, box), "image/jpeg")
     except UserError:

@@ -87,13 +87,13 @@ def test_plain_contiguous_fixed_length_and_sorted_for_any_other_reader(tmp_path:
 
 
 def test_attributes_of_text_have_a_fixed_length(tmp_path: Path) -> None:
-    make(tmp_path / "a.h5", root="/pictures/Ansichten größer")
+    make(tmp_path / "a.h5", root="/images/Ansichten größer")
     with h5py.File(tmp_path / "a.h5") as f:
         for key in f.attrs:
             text = h5py.check_string_dtype(f.attrs.get_id(key).dtype)
             assert text is None or text.length is not None, f"{key} is variable-length"
     found = store.Stored(tmp_path / "a.h5", "features")
-    assert found.attributes["root"] == "/pictures/Ansichten größer"
+    assert found.attributes["root"] == "/images/Ansichten größer"
 
 
 def test_same_inputs_same_bytes_a_second_later(tmp_path: Path) -> None:
@@ -166,9 +166,9 @@ def test_every_changed_byte_of_the_payload_is_noticed(tmp_path: Path) -> None:
 
 
 def test_an_altered_attribute_is_noticed(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.h5", root="/data/pictures")
+    path = make(tmp_path / "a.h5", root="/data/images")
     with h5py.File(path, "r+") as f:
-        f.attrs.modify("root", np.bytes_(b"/data/pictureZ"))
+        f.attrs.modify("root", np.bytes_(b"/data/imageZ"))
     refusal(path)
 
 
@@ -303,7 +303,7 @@ print("DONE", flush=True)
 
 
 def test_random_byte_mutations_are_refused_or_change_nothing(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.h5", columns="x y width height flip", root="/data/pictures", epochs=3)
+    path = make(tmp_path / "a.h5", columns="x y width height flip", root="/data/images", epochs=3)
     command = [sys.executable, "-c", MUTATE, path, "0", "250", json.dumps(list(ARRAYS))]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -1,4 +1,4 @@
-"""A table of one's own pictures: every line used or refused by its number."""
+"""A table of one's own images: every line used or refused by its number."""
 
 import shutil
 import subprocess
@@ -22,8 +22,8 @@ ROWS = [
 ]  # fmt: skip
 
 
-def write(root: Path, rows: list[str], head: str = HEAD, pictures: bool = True) -> Path:
-    for n, row in enumerate(rows if pictures else ()):
+def write(root: Path, rows: list[str], head: str = HEAD, images: bool = True) -> Path:
+    for n, row in enumerate(rows if images else ()):
         path = root / row.split(",")[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(n).integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -70,17 +70,17 @@ def test_a_query_whose_answers_cannot_be_read_is_noted(tmp_path):
     s = settings(write(tmp_path, rows))
     (tmp_path / "f/2.png").write_bytes(b"nonsense")
     training, evaluation = csv.training(s, tmp_path), csv.evaluation(s, tmp_path, "mine")
-    assert "1 files left out, broken or not pictures: f/2.png" in training.notes
+    assert "1 files left out, broken or not images: f/2.png" in training.notes
     assert evaluation.notes == ["1 queries have no answer and become distractors: f/1.png"]
     assert len(evaluation.queries) == 1
 
 
 def test_root_of_its_own_and_a_table_from_a_spreadsheet(tmp_path):
-    write(tmp_path / "pictures", ROWS)
-    text = (tmp_path / "pictures" / "list.csv").read_text(encoding="utf-8")
+    write(tmp_path / "images", ROWS)
+    text = (tmp_path / "images" / "list.csv").read_text(encoding="utf-8")
     table = tmp_path / "t.csv"
     table.write_text("\ufeff" + text.replace("\n", "\r\n"), encoding="utf-8", newline="")
-    s = settings(tmp_path, file=str(table), root=str(tmp_path / "pictures"))
+    s = settings(tmp_path, file=str(table), root=str(tmp_path / "images"))
     assert len(csv.training(s, tmp_path).path) == 3
 
 
@@ -88,7 +88,7 @@ def test_copies_across_the_splits_are_refused(tmp_path):
     write(tmp_path, ROWS)
     shutil.copy(tmp_path / "b.png", tmp_path / "a/2.png")
     notes = csv.training(settings(tmp_path), tmp_path).notes
-    assert notes == ["1 pictures are copies of others, all kept; the first: a/2.png = b.png"]
+    assert notes == ["1 images are copies of others, all kept; the first: a/2.png = b.png"]
     shutil.copy(tmp_path / "b.png", tmp_path / "e/2.png")
     told = refusal(tmp_path)
     assert "a/2.png (training) is e/2.png (evaluation)" in told
@@ -110,13 +110,13 @@ def test_a_group_in_both_splits_is_noted(tmp_path):
         ("b.png,x,train,0,9", "line 3: not 4 fields"),
         (",x,train,0", "line 3: no path"),
         ("./a/1.png,x,train,0", "1 paths occur twice: a/1.png"),
-        ("absent.png,x,train,0", "1 of 2 pictures are missing: absent.png"),
+        ("absent.png,x,train,0", "1 of 2 images are missing: absent.png"),
         ('"b.png,x,train,0', "not a table"),
     ],
 )
 def test_bad_lines(tmp_path, row, told):
     write(tmp_path, ROWS)
-    write(tmp_path, [ROWS[0], row], pictures=False)
+    write(tmp_path, [ROWS[0], row], images=False)
     assert told in refusal(tmp_path)
 
 
@@ -131,10 +131,10 @@ def test_bad_tables(tmp_path):
     (tmp_path / "list.csv").write_bytes(b"path,group,split\n\xff\xfe,a,train\n")
     assert "not a table in UTF-8" in refusal(tmp_path)
     write(tmp_path, ROWS[3:])
-    assert "0 pictures of split train" in refusal(tmp_path)
+    assert "0 images of split train" in refusal(tmp_path)
     assert "no such folder" in refusal(tmp_path, root=str(tmp_path / "absent"))
     write(tmp_path, ROWS[:3])
-    with pytest.raises(UserError, match="no query with another picture"):
+    with pytest.raises(UserError, match="no query with another image"):
         csv.evaluation(settings(tmp_path), tmp_path, "mine")
 
 

@@ -9,13 +9,13 @@ from PIL import Image
 from stages.datasets import demo
 
 SMALL = demo.Settings(
-    seed=3, image_px=96, groups=8, pictures=2, evaluation_groups=6, evaluation_pictures=4,
+    seed=3, image_px=96, groups=8, images=2, evaluation_groups=6, evaluation_images=4,
     queries=2, distractors=10, twins=0.5, difficulty=0.5,
 )  # fmt: skip
 
 
 def draw(folder: Path, settings: demo.Settings = SMALL) -> dict[str, bytes]:
-    """Both parts of the world, drawn; the bytes of every picture by its path."""
+    """Both parts of the world, drawn; the bytes of every image by its path."""
     paths = demo.training(settings, folder).path + demo.evaluation(settings, folder).path
     return {path: (folder / path).read_bytes() for path in paths}
 
@@ -40,14 +40,14 @@ def test_workers_do_not_change_a_byte(world, tmp_path, monkeypatch):
 def test_a_larger_world_keeps_the_smaller_one(world, tmp_path, monkeypatch):
     monkeypatch.setenv("WHITEN_MTD_WORKERS", "0")
     folder, training, evaluation = world
-    more = {"groups": 10, "pictures": 3, "evaluation_groups": 7, "evaluation_pictures": 5,
+    more = {"groups": 10, "images": 3, "evaluation_groups": 7, "evaluation_images": 5,
             "queries": 3, "distractors": 11}  # fmt: skip
     larger = draw(tmp_path, SMALL.model_copy(update=more))
     for path in training.path + evaluation.path:
         assert larger[path] == (folder / path).read_bytes(), path
 
 
-def test_seed_and_difficulty_change_the_pictures(world, tmp_path, monkeypatch):
+def test_seed_and_difficulty_change_the_images(world, tmp_path, monkeypatch):
     monkeypatch.setenv("WHITEN_MTD_WORKERS", "0")
     folder, training, _ = world
     for n, change in enumerate(({"seed": 4}, {"difficulty": 0.1})):
@@ -71,8 +71,8 @@ def test_training_groups(world):
     assert np.bincount(training.group).tolist() == [2] * 8
     for path, group in zip(training.path, training.group, strict=True):
         assert int(path.split("/")[1]) == group
-        with Image.open(folder / path) as picture:
-            assert picture.format == "JPEG" and max(picture.size) == 96
+        with Image.open(folder / path) as image:
+            assert image.format == "JPEG" and max(image.size) == 96
 
 
 def test_every_query_has_easy_and_hard_answers(world):
@@ -110,6 +110,6 @@ def test_roles_and_boxes(world):
     for row in np.flatnonzero(boxed):
         assert evaluation.role[row] == "query"
         x0, y0, x1, y1 = evaluation.box[row]
-        with Image.open(folder / evaluation.path[row]) as picture:
-            assert 0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height
+        with Image.open(folder / evaluation.path[row]) as image:
+            assert 0 <= x0 < x1 <= image.width and 0 <= y0 < y1 <= image.height
             assert min(x1 - x0, y1 - y0) > 8

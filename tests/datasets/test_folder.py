@@ -1,4 +1,4 @@
-"""A folder of one's own pictures: split by instance, and what cannot be used is said."""
+"""A folder of one's own images: split by instance, and what cannot be used is said."""
 
 import os
 import shutil
@@ -16,8 +16,8 @@ from stages.images import reading
 from stages.retrieval import ground_truth
 
 
-def picture(path: Path, seed: int) -> Path:
-    """A small picture that differs with the seed."""
+def image(path: Path, seed: int) -> Path:
+    """A small image that differs with the seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (8, 10, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
@@ -27,7 +27,7 @@ def picture(path: Path, seed: int) -> Path:
 def tree(root: Path, instances: int = 10) -> Path:
     for n in range(instances):
         for k in range(2 + n % 3):
-            picture(root / f"thing {n}" / f"{k}.png", 10 * n + k)
+            image(root / f"thing {n}" / f"{k}.png", 10 * n + k)
     return root
 
 
@@ -51,8 +51,8 @@ def refusal(root: Path, function=folder.training, **changes) -> str:
 
 def test_split_by_folder(tmp_path):
     tree(tmp_path)
-    picture(tmp_path / "alone" / "x.png", 1000)
-    picture(tmp_path / "loose.png", 1001)
+    image(tmp_path / "alone" / "x.png", 1000)
+    image(tmp_path / "loose.png", 1001)
     training, evaluation = both(tmp_path)
     files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png")}
     assert set(training.path) | set(evaluation.path) == files
@@ -102,15 +102,15 @@ def test_seeded_and_stable_as_folders_are_added(tmp_path):
 
 def test_without_evaluation_everything_is_trained_on(tmp_path):
     tree(tmp_path, 4)
-    picture(tmp_path / "alone" / "x.png", 1000)
+    image(tmp_path / "alone" / "x.png", 1000)
     found = folder.training(settings(tmp_path, evaluation_share=0), tmp_path)
     assert len(found.path) == len(list(tmp_path.rglob("*.png")))
     assert "evaluation_share is 0" in refusal(tmp_path, folder.evaluation, evaluation_share=0)
 
 
-def test_unlabelled_pictures_alone(tmp_path):
+def test_unlabelled_images_alone(tmp_path):
     for n in range(3):
-        picture(tmp_path / f"{n}.png", n)
+        image(tmp_path / f"{n}.png", n)
     found = folder.training(settings(tmp_path), tmp_path)
     assert found.group.tolist() == [-1, -1, -1]
     assert "no sub-folder of two or more" in refusal(tmp_path, folder.evaluation)
@@ -119,7 +119,7 @@ def test_unlabelled_pictures_alone(tmp_path):
 def test_names_of_all_kinds_and_nested_folders(tmp_path):
     names = ["größe/Ö 1.png", "größe/sub dir/2.PNG", "東京/塔.jpeg", "東京/塔 (2).webp", "ok/ .png"]
     for n, name in enumerate(names):
-        picture(tmp_path / name, n)
+        image(tmp_path / name, n)
     found = folder.training(settings(tmp_path, evaluation_share=0), tmp_path)
     assert found.path == sorted(names)
     assert len(set(found.group.tolist())) == 3
@@ -128,19 +128,19 @@ def test_names_of_all_kinds_and_nested_folders(tmp_path):
 def test_what_is_left_out_is_counted(tmp_path):
     tree(tmp_path)
     (tmp_path / "thing 0" / "broken.jpg").write_bytes(b"nonsense")
-    half = picture(tmp_path / "thing 0" / "half.jpg", 99)
+    half = image(tmp_path / "thing 0" / "half.jpg", 99)
     half.write_bytes(half.read_bytes()[:-40])
     (tmp_path / "thing 1" / "notes.txt").write_text("x")
     (tmp_path / ".hidden").mkdir()
-    picture(tmp_path / ".hidden" / "a.png", 5)
+    image(tmp_path / ".hidden" / "a.png", 5)
     (tmp_path / "thing 1" / "back").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "thing 2" / "a.heic").write_bytes(b"x")
     training, _ = both(tmp_path)
     text = "\n".join(training.notes)
     broken = "thing 0/broken.jpg, thing 0/half.jpg, thing 2/a.heic"
-    assert f"3 files left out, broken or not pictures: {broken}" in text
-    assert "1 files left out, not pictures by their suffix: .txt" in text
-    assert "3 instances and 0 single pictures are kept for evaluation" in text
+    assert f"3 files left out, broken or not images: {broken}" in text
+    assert "1 files left out, not images by their suffix: .txt" in text
+    assert "3 instances and 0 single images are kept for evaluation" in text
     assert not any("hidden" in p or "back" in p for p in training.path)
 
 
@@ -164,11 +164,11 @@ def test_a_name_that_is_no_text_is_a_note(tmp_path):
 
 def test_too_many_pixels_are_told_from_broken(tmp_path, monkeypatch):
     tree(tmp_path)
-    picture(tmp_path / "thing 1" / "wide.png", 7)
+    image(tmp_path / "thing 1" / "wide.png", 7)
     Image.new("L", (4000, 600)).save(tmp_path / "thing 1" / "wide.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     training, _ = both(tmp_path)
-    line = "1 pictures left out, of more than 2 million pixels (scaled down they can be read): "
+    line = "1 images left out, of more than 2 million pixels (scaled down they can be read): "
     assert f"{line}thing 1/wide.png" in training.notes
     assert not any("broken" in note for note in training.notes)
 
@@ -178,7 +178,7 @@ def test_copies_are_reported_and_refused_across_the_split(tmp_path):
     training, evaluation = both(tmp_path)
     kept = training.path[0]
     shutil.copy(tmp_path / kept, tmp_path / kept.replace("/", "/copy of "))
-    assert any("1 pictures are copies" in note for note in both(tmp_path)[0].notes)
+    assert any("1 images are copies" in note for note in both(tmp_path)[0].notes)
     shutil.copy(tmp_path / kept, (tmp_path / evaluation.path[0]).with_name("stolen.png"))
     for function in (folder.training, folder.evaluation):
         told = refusal(tmp_path, function)
@@ -191,9 +191,9 @@ def test_too_little_is_one_line(tmp_path):
     assert "the folder is empty" in refusal(tmp_path)
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.jpg").write_text("x")
-    assert "no pictures (1 files left out, not pictures by" in refusal(tmp_path)
+    assert "no images (1 files left out, not images by" in refusal(tmp_path)
     for n in range(4):
-        picture(tmp_path / "one" / f"{n}.png", n)
+        image(tmp_path / "one" / f"{n}.png", n)
     told = refusal(tmp_path)
     assert "0 instances left to train on, 1 for evaluation" in told
     assert "evaluation_share" in refusal(tmp_path, evaluation_share=1.0)
@@ -205,11 +205,11 @@ def test_group_numbers_never_collide():
     assert len(set(number.values())) == len(names) and max(number.values()) < 2**30
 
 
-def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture(tmp_path: Path) -> None:
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image(tmp_path: Path) -> None:
     """A small JPEG cut off: the marker that ends its thumbnail lies among its last bytes."""
-    file = picture(tmp_path / "a.jpg", 0)
+    file = image(tmp_path / "a.jpg", 0)
     thumbnail = file.read_bytes()
-    picture(file, 1)
+    image(file, 1)
     raw = file.read_bytes()
     header = b"\xff\xe1" + (len(thumbnail) + 8).to_bytes(2, "big") + b"Thumb\0" + thumbnail
     raw = raw[:2] + header + raw[2:]

@@ -43,7 +43,7 @@ def test_landmarks_become_groups(tmp_path, below):
     assert found.path[1] == "train/b/b/b/bbb222.jpg"
     assert found.group.tolist() == [7, 7, 7, 3, 3] and found.group.dtype == np.int32
     assert found.root == tmp_path
-    assert found.notes == ["1 landmarks of fewer than 2 pictures left out (1 pictures)"]
+    assert found.notes == ["1 landmarks of fewer than 2 images left out (1 images)"]
     assert 12 in train(tmp_path, least=1).group
 
 
@@ -57,24 +57,24 @@ def test_exclude_by_list_and_by_file(tmp_path):
     assert "1 landmarks excluded as asked; 1 further ids" in found.notes[-1]
 
 
-def test_exclude_single_pictures(tmp_path):
+def test_exclude_single_images(tmp_path):
     """What to do about a broken one; a landmark that gets too small by it goes too."""
-    number = "1234567890123456"  # sixteen digits: a picture's
+    number = "1234567890123456"  # sixteen digits: an image's
     tree(tmp_path, [*LINES[:2], f"3,eee555 fff666 {number}"])
     found = train(tmp_path, exclude=["bbb222", "eee555", "fff666", 12])
     assert found.image_id == ["aaa111", "ccc333"]
     assert found.notes == [
-        "1 landmarks of fewer than 2 pictures left out (1 pictures)",
+        "1 landmarks of fewer than 2 images left out (1 images)",
         "1 landmarks excluded as asked",
-        "3 pictures excluded as asked",
+        "3 images excluded as asked",
     ]
     (tmp_path / "ids.txt").write_text(f"7\n{number}\nabsent\n")
     found = train(tmp_path, exclude=str(tmp_path / "ids.txt"))
     assert found.image_id == ["eee555", "fff666"]
-    assert "1 pictures excluded as asked; 1 further ids" in found.notes[-1]
+    assert "1 images excluded as asked; 1 further ids" in found.notes[-1]
 
 
-def test_a_landmark_of_ten_thousand_pictures(tmp_path):
+def test_a_landmark_of_ten_thousand_images(tmp_path):
     """The field of the largest landmark is above the limit of the csv module."""
     ids = " ".join(f"{n:016x}" for n in range(10_247))
     assert len(train(tree(tmp_path, [f"1,{ids}"])).image_id) == 10_247
@@ -85,9 +85,9 @@ def test_a_landmark_of_ten_thousand_pictures(tmp_path):
     [
         (["7;aaa111"], "line 2: expected a landmark id"),
         (["tower,aaa111 bbb222"], "line 2: expected a landmark id"),
-        (["1,aaa111 bbb222", "7,../etc passwd"], "line 3: landmark 7: not picture ids"),
-        (["7,"], "line 2: landmark 7: not picture ids"),
-        (["7,ab cd"], "not picture ids"),
+        (["1,aaa111 bbb222", "7,../etc passwd"], "line 3: landmark 7: not image ids"),
+        (["7,"], "line 2: landmark 7: not image ids"),
+        (["7,ab cd"], "not image ids"),
         (["4000000000,aaa bbb"], "above 2147483647"),
         (["7,aaa bbb", "7,ccc ddd"], "line 3: landmark 7 for a second time"),
     ],

@@ -27,8 +27,8 @@ def truth(**changes) -> dict:
 def tree(root: Path, known: object, name: str = "roxford5k") -> Path:
     folder = root / name / "jpg"
     folder.mkdir(parents=True, exist_ok=True)
-    for picture in [*DATABASE, "q_1", "q_2"]:
-        Image.new("RGB", (40, 30)).save(folder / f"{picture}.jpg")
+    for image in [*DATABASE, "q_1", "q_2"]:
+        Image.new("RGB", (40, 30)).save(folder / f"{image}.jpg")
     (root / name / f"gnd_{name}.pkl").write_bytes(pickle.dumps(known, protocol=2))
     return root
 
@@ -76,7 +76,7 @@ def test_distractors_from_the_list_truncated_ones_counted(tmp_path):
         Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:-500])
     with open(path.parents[1] / names[0], "ab") as file:
-        file.write(b"\0" * 9000)  # what a camera puts behind the picture does no harm
+        file.write(b"\0" * 9000)  # what a camera puts behind the image does no harm
     (tmp_path / "revisitop1m" / "revisitop1m.txt").write_text("\n".join(names) + "\n")
     found = read(tmp_path, "revisitop1m")
     assert found.image_id == names[:2] and found.path[0] == "jpg/0ab/a.jpg"
@@ -85,23 +85,23 @@ def test_distractors_from_the_list_truncated_ones_counted(tmp_path):
     assert found.notes == ["1 of 3 left out, truncated: 1cd/c.jpg"]
 
 
-def test_missing_pictures_are_counted_and_named(tmp_path):
+def test_missing_images_are_counted_and_named(tmp_path):
     tree(tmp_path, truth())
     for name in DATABASE[:5]:
         (tmp_path / "roxford5k" / "jpg" / f"{name}.jpg").unlink()
     told = refusal(tmp_path)
-    assert "5 of 8 pictures are missing: jpg/all_souls_000000.jpg" in told
+    assert "5 of 8 images are missing: jpg/all_souls_000000.jpg" in told
     assert "and 2 more" in told
 
 
-def test_truncated_pictures_are_counted_and_named(tmp_path):
+def test_truncated_images_are_counted_and_named(tmp_path):
     """Before hours of teachers end in one of them."""
     tree(tmp_path, truth())
     for name in ("q_1", DATABASE[3]):
         file = tmp_path / "roxford5k" / "jpg" / f"{name}.jpg"
         file.write_bytes(file.read_bytes()[:-60])
     told = refusal(tmp_path)
-    assert "2 of 8 pictures are truncated: jpg/q_1.jpg, jpg/all_souls_000003.jpg" in told
+    assert "2 of 8 images are truncated: jpg/q_1.jpg, jpg/all_souls_000003.jpg" in told
 
 
 class Malicious:
@@ -163,4 +163,4 @@ def test_broken_files_and_wrong_folders(tmp_path):
         listed.write_bytes(content)
         assert told in refusal(tmp_path, "revisitop1m")
     listed.write_bytes(b"a.jpg\n")
-    assert "1 of 1 pictures are missing: jpg/a.jpg" in refusal(tmp_path, "revisitop1m")
+    assert "1 of 1 images are missing: jpg/a.jpg" in refusal(tmp_path, "revisitop1m")

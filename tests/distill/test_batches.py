@@ -8,7 +8,7 @@ Plan = list[tuple[np.ndarray, np.ndarray]]
 GROUP = np.array([0, 0, 0, 1, 1, 2, 3, 3, 3, 3, -1, -1, 4, 4], np.int32)
 VIEWS = np.array([3, 2, 4, 1, 2, 2, 1, 1, 1, 1, 3, 2, 5, 5])
 SPANS = np.r_[0, np.cumsum(VIEWS)]
-PICTURE = np.repeat(np.arange(len(GROUP)), VIEWS)  # of each view row
+IMAGE = np.repeat(np.arange(len(GROUP)), VIEWS)  # of each view row
 UNIT = np.array([0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 5, 6, 4, 4])  # 7 units: -1 stands alone
 
 
@@ -16,7 +16,7 @@ def plan(epochs: int = 40, batch: int = 3, seed: int = 0) -> Plan:
     return list(batches.plan(GROUP, SPANS, batch=batch, epochs=epochs, seed=seed))
 
 
-def test_units_are_groups_and_lone_pictures() -> None:
+def test_units_are_groups_and_lone_images() -> None:
     found = batches.units(GROUP)
     same = found[:, None] == found[None]
     assert np.array_equal(same, UNIT[:, None] == UNIT[None])
@@ -35,13 +35,13 @@ def test_shapes_and_the_tail_that_fills_no_batch_is_left_out() -> None:
 def test_each_group_once_an_epoch_and_so_once_a_batch() -> None:
     for anchor, positive in plan():
         for rows in (anchor, positive):
-            units = UNIT[PICTURE[rows]].reshape(-1)
+            units = UNIT[IMAGE[rows]].reshape(-1)
             assert len(set(units.tolist())) == len(units)
 
 
-def test_row_i_of_both_shows_the_same_in_two_pictures_or_two_views() -> None:
+def test_row_i_of_both_shows_the_same_in_two_images_or_two_views() -> None:
     for anchor, positive in plan(200):
-        a, b = PICTURE[anchor], PICTURE[positive]
+        a, b = IMAGE[anchor], IMAGE[positive]
         assert np.array_equal(UNIT[a], UNIT[b])
         several = np.bincount(UNIT)[UNIT[a]] > 1
         assert (a[several] != b[several]).all()
@@ -51,18 +51,18 @@ def test_row_i_of_both_shows_the_same_in_two_pictures_or_two_views() -> None:
 
 def test_every_epoch_is_another_permutation_and_leaves_out_others() -> None:
     left_out = [
-        set(range(7)) - set(UNIT[PICTURE[anchor]].reshape(-1).tolist()) for anchor, _ in plan(60)
+        set(range(7)) - set(UNIT[IMAGE[anchor]].reshape(-1).tolist()) for anchor, _ in plan(60)
     ]
     assert all(len(x) == 1 for x in left_out)
     assert set.union(*left_out) == set(range(7))
-    orders = {UNIT[PICTURE[anchor]].tobytes() for anchor, _ in plan(60)}
+    orders = {UNIT[IMAGE[anchor]].tobytes() for anchor, _ in plan(60)}
     assert len(orders) > 50
 
 
 def test_all_ordered_pairs_of_a_group_are_about_as_frequent() -> None:
     counts = np.zeros((4, 4))
     for anchor, positive in plan(2400, 7):
-        a, b = PICTURE[anchor].reshape(-1), PICTURE[positive].reshape(-1)
+        a, b = IMAGE[anchor].reshape(-1), IMAGE[positive].reshape(-1)
         four = UNIT[a] == 3
         np.add.at(counts, (a[four] - 6, b[four] - 6), 1)
     assert counts.trace() == 0
@@ -70,8 +70,8 @@ def test_all_ordered_pairs_of_a_group_are_about_as_frequent() -> None:
     assert off.min() > 140 and off.max() < 260  # 200 each, sigma 14
 
 
-def test_the_views_of_a_picture_take_turns() -> None:
-    used = np.zeros(len(PICTURE), int)
+def test_the_views_of_a_image_take_turns() -> None:
+    used = np.zeros(len(IMAGE), int)
     for anchor, positive in plan(50):
         np.add.at(used, np.r_[anchor.reshape(-1), positive.reshape(-1)], 1)
     for first, last in zip(SPANS, SPANS[1:], strict=False):

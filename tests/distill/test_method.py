@@ -47,7 +47,7 @@ def test_views_stay_inside_and_spread() -> None:
     assert abs(flip.mean() - 0.5) < 0.03
 
 
-def test_expected_views_follow_the_use_of_a_picture() -> None:
+def test_expected_views_follow_the_use_of_a_image() -> None:
     group = np.array([0] * 2 + [1] * 10 + [2] + [-1])
     counts = views.expected_counts(group, epochs=5, most=8)
     assert counts.tolist() == [5] * 2 + [1] * 10 + [8] + [8]
@@ -59,7 +59,7 @@ def plan_of(group: np.ndarray, epochs: int, batch: int = 4) -> list[tuple[np.nda
     return list(batches.plan(group, spans, batch=batch, epochs=epochs, seed=1))
 
 
-def test_each_group_once_a_batch_and_two_different_pictures() -> None:
+def test_each_group_once_a_batch_and_two_different_images() -> None:
     group = np.array([0, 0, 1, 1, 1, 2, 2, 3, -1, -1, 4, 4, 4, 4])
     unit = batches.units(group)
     used = np.zeros(len(group) * 3, int)
@@ -71,8 +71,8 @@ def test_each_group_once_a_batch_and_two_different_pictures() -> None:
         assert (a[~lone] != p[~lone]).all() and (a[lone] == p[lone]).all()
         assert (anchor != positive).all()
         np.add.at(used, np.r_[anchor[0], positive[0]], 1)
-    by_picture = used.reshape(-1, 3)
-    assert (by_picture.max(1) - by_picture.min(1) <= 1).all()  # views take turns
+    by_image = used.reshape(-1, 3)
+    assert (by_image.max(1) - by_image.min(1) <= 1).all()  # views take turns
 
 
 def test_an_epoch_does_not_depend_on_those_after_it() -> None:
@@ -129,11 +129,11 @@ def test_learned_whitening_equals_its_definition() -> None:
     np.testing.assert_allclose(both, np.diag(w.eigenvalue), atol=1e-8)
 
 
-def test_learned_whitening_leaves_out_pairs_of_the_same_picture_and_the_ungrouped() -> None:
+def test_learned_whitening_leaves_out_pairs_of_the_same_image_and_the_ungrouped() -> None:
     group = np.array([0, 0, 0, 0, 1, 1, -1, -1])
-    picture = np.array([0, 0, 1, 1, 2, 3, 4, 5])
-    a, b = learned_whitening.draw_pairs(group, picture, 500, np.random.default_rng(0))
-    assert (picture[a] != picture[b]).all() and (group[a] == group[b]).all()
+    image = np.array([0, 0, 1, 1, 2, 3, 4, 5])
+    a, b = learned_whitening.draw_pairs(group, image, 500, np.random.default_rng(0))
+    assert (image[a] != image[b]).all() and (group[a] == group[b]).all()
     assert set(np.r_[a, b]) == {0, 1, 2, 3, 4, 5}
 
 

@@ -24,7 +24,7 @@ def test_links_are_followed_and_what_is_left_out_is_named(tmp_path: Path) -> Non
     assert walked(root, SUFFIXES) == (
         ["a.png", "b/ä 1.JPG", "link/c.png"],
         [
-            "1 files left out, not pictures by their suffix: .md",
+            "1 files left out, not images by their suffix: .md",
             "4 left out, hidden or made by a machine: .thumbs, __MACOSX, b/.DS_Store and 1 more",
         ],
     )
@@ -34,4 +34,4 @@ def test_links_are_followed_and_what_is_left_out_is_named(tmp_path: Path) -> Non
 def test_a_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
     open(os.fsencode(tmp_path) + b"/\xff.png", "w").close()
     found, (line,) = walked(tmp_path, SUFFIXES)
-    assert found == [] and line == "1 pictures left out, their names are not UTF-8: ?.png"
+    assert found == [] and line == "1 images left out, their names are not UTF-8: ?.png"

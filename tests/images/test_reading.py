@@ -1,4 +1,4 @@
-"""Pictures of any kind: upright, 8-bit RGB, or one clear line."""
+"""Images of any kind: upright, 8-bit RGB, or one clear line."""
 
 import struct
 import sys
@@ -19,7 +19,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
 
 def refusal(path: Path, function=reading.read) -> str:
-    """The one line that a picture is refused with; it names the file."""
+    """The one line that an image is refused with; it names the file."""
     with pytest.raises(UserError) as error:
         function(path)
     line = str(error.value)
@@ -43,7 +43,7 @@ def test_upright_as_pillow_says_and_shape_agrees(tmp_path, kind, orientation):
     assert reading.shape(path) == found.size == ((12, 20) if orientation > 4 else (20, 12))
 
 
-def test_broken_exif_does_not_cost_the_picture(tmp_path):
+def test_broken_exif_does_not_cost_the_image(tmp_path):
     path = tmp_path / "a.jpg"
     Image.fromarray(NOISE).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xffnonsense")
     assert reading.shape(path) == reading.read(path).size == (20, 12)
@@ -91,7 +91,7 @@ def test_first_frame_of_several(tmp_path):
     assert reading.read(tmp_path / "a.gif").getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_one_pixel_and_a_very_long_picture(tmp_path):
+def test_one_pixel_and_a_very_long_image(tmp_path):
     Image.new("RGB", (1, 1), "red").save(tmp_path / "dot.png")
     dot = reading.read(tmp_path / "dot.png")
     view = {"x": 0.2, "y": 0.2, "width": 0.5, "height": 0.5, "flip": 1.0}
@@ -102,8 +102,8 @@ def test_one_pixel_and_a_very_long_picture(tmp_path):
     assert rendering.plain(line, None, 100).shape == (1, 100, 3)
 
 
-def test_large_pictures_work_up_to_pillows_own_limit(tmp_path, monkeypatch):
-    """Between the warning (89 Mpx) and the error (179 Mpx) a picture is a picture."""
+def test_large_images_work_up_to_pillows_own_limit(tmp_path, monkeypatch):
+    """Between the warning (89 Mpx) and the error (179 Mpx) an image is an image."""
     path = tmp_path / "wide.png"
     Image.new("L", (20_000, 3_000)).save(path)
     assert reading.shape(path) == (20_000, 3_000)
@@ -128,15 +128,15 @@ def test_half_a_file_nothing_and_nonsense_are_one_line(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     Image.fromarray(NOISE).resize((200, 200)).save(path)
     whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"not a picture"):
+    for content in (whole[: len(whole) // 2], b"", b"not an image"):
         path.write_bytes(content)
         assert "leave it out" in refusal(path)
-    assert "no such picture" in refusal(tmp_path / "absent.png")
-    assert "no such picture" in refusal(tmp_path / "absent.png", reading.shape)
+    assert "no such image" in refusal(tmp_path / "absent.png")
+    assert "no such image" in refusal(tmp_path / "absent.png", reading.shape)
 
 
 @pytest.mark.parametrize("name", ["a.eps", "a.jpg"])
-def test_an_eps_is_no_picture_and_reaches_no_ghostscript(tmp_path, monkeypatch, name):
+def test_an_eps_is_no_image_and_reaches_no_ghostscript(tmp_path, monkeypatch, name):
     from PIL import EpsImagePlugin
 
     def ghostscript(*arguments, **more):
@@ -181,7 +181,7 @@ def test_heic_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
     reading.heif.cache_clear()
 
 
-def test_heic_pictures_are_read_where_the_extra_is_installed(tmp_path):
+def test_heic_images_are_read_where_the_extra_is_installed(tmp_path):
     pillow_heif = pytest.importorskip("pillow_heif")
     reading.heif.cache_clear()
     pillow_heif.register_heif_opener()
@@ -201,12 +201,12 @@ def test_bytes_are_read_as_a_file_is(tmp_path):
     assert np.array_equal(np.asarray(reading.read(Path("sent"), data)), NOISE)
     assert reading.shape(Path("sent"), data) == (20, 12)
     with pytest.raises(
-        UserError, match=r"^sent: cannot be read as a picture \(cannot identify image file\)"
+        UserError, match=r"^sent: cannot be read as an image \(cannot identify image file\)"
     ):
-        reading.read(Path("sent"), b"no picture")
+        reading.read(Path("sent"), b"no image")
 
 
-def test_listed_folder_list_and_picture(tmp_path):
+def test_listed_folder_list_and_image(tmp_path):
     for name in ("b/ä 1.JPG", "a.heic", ".hidden.png", "b/._x.png", "notes.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -217,7 +217,7 @@ def test_listed_folder_list_and_picture(tmp_path):
     (tmp_path / "none").mkdir()
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name, word in (
-        ("none", "no pictures in it"),
+        ("none", "no images in it"),
         ("absent", "neither a folder"),
         ("binary", "UTF-8"),
     ):

@@ -14,7 +14,7 @@ from stages.images.replay import Replay
 
 RNG = np.random.default_rng(0)
 SHAPES = [(40, 60), (33, 17), (24, 24)]  # height, width
-VIEWS = [  # picture, x, y, width, height, flip
+VIEWS = [  # image, x, y, width, height, flip
     (0, 0, 0, 1, 1, 0), (0, 0.25, 0.1, 0.5, 0.8, 1), (0, 0.3, 0.4, 0.7, 0.6, 0),
     (1, 0.1, 0.2, 0.9, 0.5, 1), (2, 0, 0, 1, 1, 1), (2, 0.5, 0.5, 0.5, 0.5, 0),
 ]  # fmt: skip
@@ -22,7 +22,7 @@ VIEWS = [  # picture, x, y, width, height, flip
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> sets.TrainSet:
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for i, (h, w) in enumerate(SHAPES):
         Image.fromarray(RNG.integers(0, 256, (h, w, 3), dtype=np.uint8)).save(root / f"{i}.png")
     table = np.array(VIEWS)
@@ -33,18 +33,18 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> sets.TrainSet:
     )  # fmt: skip
 
 
-def pixels(views: sets.TrainSet, picture: int) -> np.ndarray:
-    return np.asarray(Image.open(views.file(picture)))
+def pixels(views: sets.TrainSet, image: int) -> np.ndarray:
+    return np.asarray(Image.open(views.file(image)))
 
 
 def test_teacher_and_student_see_the_same_bytes(views: sets.TrainSet) -> None:
     for px in (16, 31):
-        shown = Replay(views, px).pictures((0, 3))
+        shown = Replay(views, px).images((0, 3))
         assert shown.shape == (6, px, px, 3) and shown.dtype == np.uint8
         order = RNG.permutation(6)
         assert np.array_equal(Replay(views, px, 1 << 20).rows(order), shown[order])
-    assert np.array_equal(Replay(views, 16).pictures((1, 2)), Replay(views, 16).rows([3]))
-    assert Replay(views, 16).pictures((1, 1)).shape == (0, 16, 16, 3)
+    assert np.array_equal(Replay(views, 16).images((1, 2)), Replay(views, 16).rows([3]))
+    assert Replay(views, 16).images((1, 1)).shape == (0, 16, 16, 3)
 
 
 @pytest.mark.parametrize("budget", [0, 1, 3 * 40 * 60, 3 * 40 * 60 + 3 * 24 * 24, 1 << 20])
@@ -52,12 +52,12 @@ def test_the_cache_changes_nothing_but_time(views: sets.TrainSet, budget: int) -
     order = [0, 3, 4, 1, 5, 2, 3, 0, 0, 4]
     replay = Replay(views, 16, budget)
     found = [replay.rows([r])[0] for r in order]
-    assert np.array_equal(found, Replay(views, 16).pictures((0, 3))[order])
+    assert np.array_equal(found, Replay(views, 16).images((0, 3))[order])
     kept = sum(i.width * i.height * 3 for i in replay._cache.values())
     assert kept <= budget
 
 
-def test_a_kept_picture_is_not_decoded_again(tmp_path: Path, views: sets.TrainSet) -> None:
+def test_a_kept_image_is_not_decoded_again(tmp_path: Path, views: sets.TrainSet) -> None:
     Image.open(views.file(0)).save(tmp_path / "0.png")
     lone = sets.TrainSet(
         tmp_path, views.image_id[:1], views.path[:1], views.group[:1], views.view_image[:3],
@@ -71,16 +71,16 @@ def test_a_kept_picture_is_not_decoded_again(tmp_path: Path, views: sets.TrainSe
         other.rows([0])
 
 
-def test_a_broken_picture_says_how_to_leave_it_out(views: sets.TrainSet, tmp_path: Path) -> None:
+def test_a_broken_image_says_how_to_leave_it_out(views: sets.TrainSet, tmp_path: Path) -> None:
     (tmp_path / "0.png").write_bytes(views.file(0).read_bytes()[:-99])
     broken = replace(views, root=tmp_path, image_id=np.array(["an id", "1", "2"]))
-    for read in (lambda r: r.pictures((0, 1)), lambda r: r.rows([0])):
+    for read in (lambda r: r.images((0, 1)), lambda r: r.rows([0])):
         with pytest.raises(UserError, match="0.png.*its id an id in.*`exclude`") as error:
             read(Replay(broken, 16))
         assert "\n" not in str(error.value)
 
 
-def test_a_whole_square_picture_at_its_own_size_is_itself_or_its_mirror(
+def test_a_whole_square_image_at_its_own_size_is_itself_or_its_mirror(
     views: sets.TrainSet,
 ) -> None:
     whole = Image.fromarray(pixels(views, 2))
@@ -102,8 +102,8 @@ def test_a_box_at_its_own_size_is_a_slice(views: sets.TrainSet) -> None:
 
 def test_only_the_pixels_of_the_box_count(views: sets.TrainSet) -> None:
     """A crop, then an antialiased resize: what lies outside the box does not leak in."""
-    for row, (picture, x, y, w, h, flip) in enumerate(VIEWS):
-        source = pixels(views, picture)
+    for row, (image, x, y, w, h, flip) in enumerate(VIEWS):
+        source = pixels(views, image)
         height, width = source.shape[:2]
         box = [round(v) for v in (x * width, y * height, (x + w) * width, (y + h) * height)]
         cut = Image.fromarray(np.ascontiguousarray(source[box[1] : box[3], box[0] : box[2]]))
@@ -115,9 +115,9 @@ def test_only_the_pixels_of_the_box_count(views: sets.TrainSet) -> None:
 def test_shrinking_averages_blocks_as_area_does() -> None:
     """Antialiased: a fine chessboard becomes grey, not black or white."""
     board = np.indices((64, 64)).sum(0) % 2 * np.uint8(255)
-    picture = Image.fromarray(np.repeat(board[..., None], 3, 2).astype(np.uint8))
+    image = Image.fromarray(np.repeat(board[..., None], 3, 2).astype(np.uint8))
     view = {"x": 0, "y": 0, "width": 1, "height": 1, "flip": 0}
-    found = rendering.render(picture, view, 16).astype(int)
+    found = rendering.render(image, view, 16).astype(int)
     assert np.abs(found[1:-1, 1:-1] - 127.5).max() < 12
 
 
@@ -164,7 +164,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> sets.TrainSet:
 
 def test_frames_are_replayed_alike_in_any_order(video: sets.TrainSet) -> None:
     for px in (16, 31):
-        shown = Replay(video, px).pictures((0, 2))
+        shown = Replay(video, px).images((0, 2))
         assert shown.shape == (10, px, px, 3)
         order = RNG.permutation(10)
         for budget in (0, 64 * 48 * 3, 1 << 20):
@@ -185,5 +185,5 @@ def test_a_frame_is_decoded_once_for_its_pair(
 ) -> None:
     read, decoded = reading.read, []
     monkeypatch.setattr(reading, "read", lambda p: decoded.append(p) or read(p))
-    Replay(video, 16).pictures((0, 2))
+    Replay(video, 16).images((0, 2))
     assert len(decoded) <= 5

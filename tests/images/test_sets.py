@@ -10,7 +10,7 @@ import pytest
 from stages.core import store
 from stages.core.errors import UserError
 from stages.distill.targets import Prototypes, Targets
-from stages.images.sets import EvaluationSet, TrainSet, picture_digest
+from stages.images.sets import EvaluationSet, TrainSet, image_digest
 from stages.retrieval.ground_truth import GroundTruth
 
 COLUMNS = "x y width height flip"
@@ -22,7 +22,7 @@ def train_file(file: Path, columns: str = COLUMNS, **arrays: np.ndarray) -> Path
         "group": np.array([0, 0, -1], np.int32), "view_image": np.array([0, 0, 1, 2, 2], np.int32),
         "view": np.tile(np.float32([0, 0, 1, 1, 0]), (5, 1)),
     }  # fmt: skip
-    store.write(file, "train", {**base, **arrays}, columns=columns, root="/r", pictures="0")
+    store.write(file, "train", {**base, **arrays}, columns=columns, root="/r", images="0")
     return file
 
 
@@ -44,24 +44,24 @@ def test_train_set_and_its_spans(tmp_path: Path) -> None:
     assert found.file(1) == Path("/r/ü.png")
 
 
-def test_pictures_are_those_that_were_prepared(tmp_path: Path) -> None:
+def test_images_are_those_that_were_prepared(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"12")
-    digest = picture_digest(tmp_path, ["a.png"])
+    digest = image_digest(tmp_path, ["a.png"])
     whole = EvaluationSet.read(evaluation_file(tmp_path / "e.h5"))
-    found = replace(whole, root=tmp_path, path=np.array(["a.png"]), pictures=digest)
-    found.check_pictures()
+    found = replace(whole, root=tmp_path, path=np.array(["a.png"]), images=digest)
+    found.check_images()
     (tmp_path / "a.png").write_bytes(b"21")  # the same length: contents are not read
-    found.check_pictures()
+    found.check_images()
     (tmp_path / "a.png").write_bytes(b"123")
     with pytest.raises(UserError, match="prepare again"):
-        found.check_pictures()
+        found.check_images()
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UserError, match=r"1 pictures are missing, the first: a\.png"):
-        found.check_pictures()
-    with pytest.raises(UserError, match=r"1 pictures are missing, the first: a\.png/0000\.jpg"):
+    with pytest.raises(UserError, match=r"1 images are missing, the first: a\.png"):
+        found.check_images()
+    with pytest.raises(UserError, match=r"1 images are missing, the first: a\.png/0000\.jpg"):
         (tmp_path / "a.png").write_bytes(b"")  # a file where a folder of frames was
-        picture_digest(tmp_path, ["a.png"], np.array([1]))
-    whole.check_pictures()  # a file without the digest is not checked
+        image_digest(tmp_path, ["a.png"], np.array([1]))
+    whole.check_images()  # a file without the digest is not checked
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""Views: drawn from the documented distributions, inside the picture, by (seed, id, number)."""
+"""Views: drawn from the documented distributions, inside the image, by (seed, id, number)."""
 
 import numpy as np
 import pytest
 
 from stages.images import views
 
-DRAWN = np.array([views.draw(7, f"picture {i}", i % 3) for i in range(6000)], dtype=np.float64)
+DRAWN = np.array([views.draw(7, f"image {i}", i % 3) for i in range(6000)], dtype=np.float64)
 X, Y, WIDTH, HEIGHT, FLIP = DRAWN.T
 
 
@@ -14,7 +14,7 @@ def test_columns_as_the_contract_names_them() -> None:
     assert views.draw(0, "a", 0).dtype == np.float32
 
 
-def test_every_box_lies_inside_the_picture() -> None:
+def test_every_box_lies_inside_the_image() -> None:
     eps = 1e-6  # of float32
     assert X.min() >= 0 and Y.min() >= 0 and WIDTH.min() > 0 and HEIGHT.min() > 0
     assert (X + WIDTH).max() <= 1 + eps and (Y + HEIGHT).max() <= 1 + eps
@@ -68,7 +68,7 @@ def test_ids_that_look_like_numbers_are_not_confused() -> None:
     assert len({views.draw(*t).tobytes() for t in texts}) == len(texts)
 
 
-def test_more_pictures_or_another_order_change_no_view() -> None:
+def test_more_images_or_another_order_change_no_view() -> None:
     image, view = views.draw_all(0, ["a", "b", "c"], np.array([2, 1, 3]))
     assert image.tolist() == [0, 0, 1, 2, 2, 2] and image.dtype == np.int32
     assert view.shape == (6, 5) and view.dtype == np.float32
@@ -78,10 +78,10 @@ def test_more_pictures_or_another_order_change_no_view() -> None:
 
 def test_expected_counts_by_hand() -> None:
     group = np.array([0, 0, 0, 0, 1, 1, -1, -1, 2])
-    # 2 E / g uses a picture, rounded up: E = 5: 10 / 4 -> 3, 10 / 2 -> 5, alone 10.
+    # 2 E / g uses an image, rounded up: E = 5: 10 / 4 -> 3, 10 / 2 -> 5, alone 10.
     assert views.expected_counts(group, epochs=5, most=100).tolist() == [3] * 4 + [5] * 2 + [10] * 3
     assert views.expected_counts(group, epochs=5, most=4).tolist() == [3] * 4 + [4] * 5
-    # A picture that is a pair by itself needs two views, whatever the limit.
+    # An image that is a pair by itself needs two views, whatever the limit.
     assert views.expected_counts(group, epochs=1, most=1).tolist() == [1] * 6 + [2] * 3
 
 
@@ -104,7 +104,7 @@ def test_a_pair_of_views_shows_one_frame_by_two_recipes() -> None:
     assert (first == second).mean() == pytest.approx(1 / 9, abs=0.03)
 
 
-def test_the_crop_of_a_video_is_that_of_a_picture() -> None:
+def test_the_crop_of_a_video_is_that_of_a_image() -> None:
     assert np.array_equal(views.draw_video(3, "a", 1, 5)[:5], views.draw(3, "a", 1))
     assert views.draw_video(3, "a", 1, 1)[5] == 0  # one frame
 

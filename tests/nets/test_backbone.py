@@ -1,4 +1,4 @@
-"""Any timm layout to one vector a picture: pooled as by hand, unknown names answered."""
+"""Any timm layout to one vector an image: pooled as by hand, unknown names answered."""
 
 import pytest
 import timm
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from stages.core.errors import UserError
 from stages.nets import backbone, layers
-from stages.nets.backbone import Trunk
+from stages.nets.backbone import Backbone
 
 torch.set_num_threads(1)
 SWIN = "swin_tiny_patch4_window7_224"
@@ -26,19 +26,19 @@ def by_hand(values: Tensor, pool: str, p: float = 3.0) -> Tensor:
     return out
 
 
-def pictures(side: int, count: int = 2) -> Tensor:
+def images(side: int, count: int = 2) -> Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def built(name: str, **options: object) -> Trunk:
+def built(name: str, **options: object) -> Backbone:
     torch.manual_seed(0)
-    return Trunk(name, **options).eval()  # type: ignore[arg-type]
+    return Backbone(name, **options).eval()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("pool", ["auto", "gem", "avg"])
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext"])
 def test_convolutional_maps(name: str, pool: str) -> None:
-    net, x = built(name, pool=pool), pictures(64)
+    net, x = built(name, pool=pool), images(64)
     assert net.pool == {"auto": "gem"}.get(pool, pool)
     with torch.inference_mode():
         y = net(x)
@@ -49,7 +49,7 @@ def test_convolutional_maps(name: str, pool: str) -> None:
 
 
 def test_the_exponent_of_gem_is_used_and_one_is_the_mean() -> None:
-    x = pictures(64)
+    x = images(64)
     for p in (1.0, 4.5):
         net = built("test_resnet", pool="gem", p=p)
         with torch.inference_mode():
@@ -58,7 +58,7 @@ def test_the_exponent_of_gem_is_used_and_one_is_the_mean() -> None:
 
 
 def test_channels_last_maps() -> None:
-    net, x = built("test_mambaout"), pictures(64)
+    net, x = built("test_mambaout"), images(64)
     with torch.inference_mode():
         y, features = net(x), net.net.forward_features(x)
     assert features.shape[-1] == net.dim == y.shape[1]  # (B, H, W, C)
@@ -70,7 +70,7 @@ def test_channels_last_maps() -> None:
 def test_swin_has_its_channels_last() -> None:
     net = built(SWIN)
     assert (net.dim, net.pool, net.side, net.patch) == (768, "avg", None, (4, 4))
-    x = pictures(224, 1)
+    x = images(224, 1)
     with torch.inference_mode():
         y, features = net(x), net.net.forward_features(x)
     assert features.shape == (1, 7, 7, 768)
@@ -80,7 +80,7 @@ def test_swin_has_its_channels_last() -> None:
 @pytest.mark.parametrize(("name", "prefix"), [("test_vit", 1), ("test_vit_relpos", 0)])
 def test_tokens_are_averaged_without_the_prefix(name: str, prefix: int) -> None:
     net = built(name)
-    x = pictures(160)
+    x = images(160)
     with torch.inference_mode():
         y, tokens = net(x), net.net.forward_features(x)
     assert tokens.shape[1] == 10 * 10 + prefix  # 160 pixels in patches of 16
@@ -91,14 +91,14 @@ def test_tokens_are_averaged_without_the_prefix(name: str, prefix: int) -> None:
 
 def test_token_is_the_class_token() -> None:
     net = built("test_vit", pool="token")
-    x = pictures(160)
+    x = images(160)
     with torch.inference_mode():
         assert torch.equal(net(x), net.net.forward_features(x)[:, 0])
 
 
 @pytest.mark.parametrize("stage", [0, 2, 4])
 def test_an_earlier_stage_of_a_convolutional_network(stage: int) -> None:
-    net, x = built("test_resnet", stage=stage), pictures(64)
+    net, x = built("test_resnet", stage=stage), images(64)
     with torch.inference_mode():
         y = net(x)
         maps = net.net.forward_intermediates(x, intermediates_only=True)
@@ -111,14 +111,14 @@ def test_an_earlier_stage_of_tokens_is_averaged_too() -> None:
     """Half of a token map is negative, which GeM would clamp away, whatever the stage."""
     net = built("test_vit", stage=1)
     assert net.pool == "avg"
-    x = pictures(160)
+    x = images(160)
     with torch.inference_mode():
         maps = net.net.forward_intermediates(x, indices=[1], intermediates_only=True)[0]
         assert torch.allclose(net(x), maps.mean((2, 3)), rtol=1e-4, atol=1e-6)
 
 
 def test_an_earlier_stage_of_a_channels_last_network() -> None:
-    net, x = built("test_mambaout", stage=1), pictures(64)
+    net, x = built("test_mambaout", stage=1), images(64)
     with torch.inference_mode():
         maps = net.net.forward_intermediates(x, intermediates_only=True, output_fmt="NCHW")[1]
         assert torch.allclose(net(x), maps.mean((2, 3)), rtol=1e-4, atol=1e-6)
@@ -135,7 +135,7 @@ def test_a_convolutional_network_has_no_class_token() -> None:
         built("test_resnet", pool="token")
 
 
-def test_every_small_timm_network_is_a_trunk() -> None:
+def test_every_small_timm_network_is_a_backbone() -> None:
     for name in timm.list_models("test_*"):
         net = built(name)
         with torch.inference_mode():
@@ -154,8 +154,8 @@ def test_every_small_timm_network_is_a_trunk() -> None:
         ("test_resnet", (75, 100)),
     ],
 )
-def test_pictures_of_any_shape(name: str, taken: tuple[int, int]) -> None:
-    """A picture as it comes is described as one already in the nearest shape that is taken."""
+def test_images_of_any_shape(name: str, taken: tuple[int, int]) -> None:
+    """An image as it comes is described as one already in the nearest shape that is taken."""
     net = built(name)
     x = torch.randn(1, 3, 75, 100, generator=torch.Generator().manual_seed(0))
     fitted = nn.functional.interpolate(x, taken, mode="bilinear", antialias=True)
@@ -165,7 +165,7 @@ def test_pictures_of_any_shape(name: str, taken: tuple[int, int]) -> None:
         assert net(torch.zeros(1, 3, 70, 300)).isfinite().all()
 
 
-def test_building_a_trunk_leaves_no_trace_in_its_statistics() -> None:
+def test_building_a_backbone_leaves_no_trace_in_its_statistics() -> None:
     """The probe for the width must not move the running means of batch normalisation."""
     net = built("test_resnet")
     means = [v for k, v in net.state_dict().items() if k.endswith("running_mean")]
@@ -174,7 +174,7 @@ def test_building_a_trunk_leaves_no_trace_in_its_statistics() -> None:
 
 def test_an_unknown_name_lists_the_nearest() -> None:
     with pytest.raises(UserError, match="no timm model 'resnet81'.*did you mean 'resnet") as error:
-        Trunk("resnet81")
+        Backbone("resnet81")
     assert "\n" not in str(error.value)
 
 
@@ -197,4 +197,4 @@ def test_normalise_by_hand_in_either_order_of_channels() -> None:
 
 def test_a_network_of_two_branches_is_refused_in_a_line() -> None:
     with pytest.raises(UserError, match="crossvit_tiny_240: no single map of features"):
-        Trunk("crossvit_tiny_240")
+        Backbone("crossvit_tiny_240")

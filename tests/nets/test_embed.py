@@ -1,4 +1,4 @@
-"""Several scales summed as by hand, and batches that cover every picture once."""
+"""Several scales summed as by hand, and batches that cover every image once."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_half_precision_networks_are_summed_in_single() -> None:
     assert torch.allclose(found.norm(dim=1), torch.ones(2), atol=1e-5)
 
 
-def test_a_picture_of_one_pixel_stays_one() -> None:
+def test_a_image_of_one_pixel_stays_one() -> None:
     seen = []
 
     class Look(nn.Module):

@@ -8,8 +8,8 @@ import pytest
 from stages.core import files, store
 from stages.core.errors import UserError
 from stages.retrieval import rank
-from stages.retrieval.benchmark import Problem
-from stages.retrieval.scoring_rules import Protocol, differences, warning
+from stages.retrieval.benchmark import Benchmark
+from stages.retrieval.scoring_rules import differences, warning
 
 N, EXTRA, DIM = 30, 50, 8
 RNG = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def a_set(folder: Path, name: str, n: int, queries: int = 0) -> str:
     box[:queries] = [0, 0, 9, 9]
     role = np.array(["query"] * queries + ["database" if queries else "distractor"] * (n - queries))
     arrays = {"image_id": ids, "path": ids, "role": role, "box": box}
-    store.write(folder / f"{name}.h5", "evaluation", arrays, root="/r", pictures="0")
+    store.write(folder / f"{name}.h5", "evaluation", arrays, root="/r", images="0")
     if queries:
         answers = [
             {"image_id": ids[q], "easy": [ids[3 + q]], "hard": [ids[9]], "junk": [ids[12 + q]]}
@@ -45,12 +45,12 @@ def described(folder: Path, name: str, rows: np.ndarray, digest: str, **about: s
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> tuple[Problem, np.ndarray, Path]:
+def world(tmp_path: Path) -> tuple[Benchmark, np.ndarray, Path]:
     digests = {n: a_set(tmp_path, n, *c) for n, c in {"ox": (N, 2), "far": (EXTRA,)}.items()}
     rows = RNG.integers(-3, 3, (N + EXTRA, DIM)).astype(np.float16)  # few values: many ties
     described(tmp_path / "m", "ox", rows[:N], digests["ox"])
     described(tmp_path / "m", "far", rows[N:], digests["far"])
-    return Problem.read(tmp_path, "ox"), rows, tmp_path
+    return Benchmark.read(tmp_path, "ox"), rows, tmp_path
 
 
 def test_distractors_count_as_if_they_were_in_the_set(world, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -59,13 +59,13 @@ def test_distractors_count_as_if_they_were_in_the_set(world, monkeypatch) -> Non
     assert (plain.name, plain.count) == ("ox", N - 2)
     assert (joined.name, joined.count) == ("ox+far", N - 2 + EXTRA)
     monkeypatch.setattr(rank, "BLOCK_ROWS", 7)
-    for problem, end in ((plain, N), (joined, N + EXTRA)):
-        m = problem.described(folder / "m", open_file)
-        found = problem.ranks(m.query, m.database)
+    for benchmark, end in ((plain, N), (joined, N + EXTRA)):
+        m = benchmark.described(folder / "m", open_file)
+        found = benchmark.ranks(m.query, m.database)
         for q, ranks in enumerate(found):
             sims = rows[2:end].astype(np.float32) @ rows[q].astype(np.float32)
             order = np.lexsort((np.arange(len(sims)), -sims))
-            for kind, wanted in problem.truth.queries[q].answers.items():
+            for kind, wanted in benchmark.truth.queries[q].answers.items():
                 assert ranks[kind].tolist() == [int(np.flatnonzero(order == w)[0]) for w in wanted]
 
 
@@ -102,7 +102,7 @@ def test_descriptors_of_other_settings_are_refused(world) -> None:  # type: igno
     with pytest.raises(UserError, match="described otherwise"):
         joined.described(folder / "m", open_file)
     described(folder / "m", "far", rows[N:], "another")
-    with pytest.raises(UserError, match="describes other pictures than set far"):
+    with pytest.raises(UserError, match="describes other images than set far"):
         joined.described(folder / "m", open_file)
 
 

@@ -43,21 +43,21 @@ def test_several_scales_as_torch_sums_them(tmp_path: Path) -> None:
         np.testing.assert_allclose(net.describe(pixels), wanted, atol=1e-5)
 
 
-def test_pictures_of_all_shapes_in_order_and_the_bad_ones_named(tmp_path: Path) -> None:
+def test_images_of_all_shapes_in_order_and_the_bad_ones_named(tmp_path: Path) -> None:
     tiny_onnx.student(tmp_path / "model.onnx")
     net = onnx_student.Exported.read(tmp_path)
-    root, names = listing.listed(tiny_onnx.pictures(tmp_path / "p"))
+    root, names = listing.listed(tiny_onnx.images(tmp_path / "p"))
     files = [root / n for n in names]
-    (root / "bad.png").write_bytes(b"no picture")
+    (root / "bad.png").write_bytes(b"no image")
     whole = (root / names[3]).read_bytes()
     (root / "half.png").write_bytes(whole[: len(whole) // 2])
     asked = [files[0], root / "bad.png", *files[1:], root / "half.png"]
-    rows, kept, errors = net.pictures(asked, batch=4)
+    rows, kept, errors = net.images(asked, batch=4)
     assert [asked[i] for i in kept] == files and len(errors) == 2
     assert "bad.png" in errors[0] and "half.png" in errors[1]
     for row, file in zip(rows, files, strict=True):
-        np.testing.assert_allclose(row, net.picture(file), atol=1e-6)
-        np.testing.assert_allclose(row, net.picture(Path("x"), file.read_bytes()), atol=1e-6)
+        np.testing.assert_allclose(row, net.image(file), atol=1e-6)
+        np.testing.assert_allclose(row, net.image(Path("x"), file.read_bytes()), atol=1e-6)
 
 
 def test_what_is_no_exported_student_is_one_line(tmp_path: Path) -> None:

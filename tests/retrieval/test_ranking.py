@@ -71,7 +71,7 @@ def test_scores_equal_the_official_rules() -> None:
             aps.append(ap)
             at.append(p)
     found = metrics.all_scores(ranks, "revisitop")["easy"]
-    assert 0 < len(aps) < 40  # some queries have no easy picture and do not count
+    assert 0 < len(aps) < 40  # some queries have no easy image and do not count
     assert abs(found["map"] - 100 * np.mean(aps)) < 1e-4
     for k, column in zip((1, 5, 10), np.mean(at, 0), strict=True):
         assert abs(found[f"mp@{k}"] - 100 * column) < 1e-4

@@ -10,7 +10,7 @@ from stages.retrieval.validation import Probe
 torch.set_num_threads(1)
 RNG = np.random.default_rng(0)
 SHAPES = [(12, 16), (16, 12), (12, 16), (14, 14), (12, 16), (16, 12), (14, 14), (12, 16)]
-PICTURES = [RNG.integers(0, 256, (*s, 3), dtype=np.uint8) for s in SHAPES]
+IMAGES = [RNG.integers(0, 256, (*s, 3), dtype=np.uint8) for s in SHAPES]
 GROUP = np.array([0, 1, 1, 0, 2, 2, 2, 0])
 
 
@@ -26,12 +26,12 @@ class Net(nn.Module):
 
 
 def by_hand(net: nn.Module) -> np.ndarray:
-    """Descriptors one picture at a time, in eval mode."""
+    """Descriptors one image at a time, in eval mode."""
     net.eval()
     rows = []
     with torch.inference_mode():
-        for picture in PICTURES:
-            y = net(torch.from_numpy(picture.astype(np.float32) / 255).permute(2, 0, 1)[None])[0]
+        for image in IMAGES:
+            y = net(torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None])[0]
             rows.append(y.double().numpy() / np.linalg.norm(y.double().numpy()))
     return np.array(rows)
 
@@ -42,7 +42,7 @@ def probe(batch: int = 64) -> Probe:
         {"positive": np.flatnonzero((GROUP[q] == GROUP) & (query != q)), "junk": np.array([q])}
         for q in query
     ]
-    return Probe(PICTURES, query, wanted, batch)
+    return Probe(IMAGES, query, wanted, batch)
 
 
 def test_map_as_by_hand() -> None:
@@ -61,7 +61,7 @@ def test_map_as_by_hand() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])
-def test_descriptors_are_in_the_order_of_the_pictures(batch: int) -> None:
+def test_descriptors_are_in_the_order_of_the_images(batch: int) -> None:
     net = Net()
     wanted = by_hand(net)
     assert np.allclose(probe(batch).descriptors(net), wanted, atol=1e-5)
@@ -79,7 +79,7 @@ def test_measuring_changes_neither_mode_nor_statistics() -> None:
 
 def test_only_the_queries_ask() -> None:
     wanted = [{"positive": np.array([3, 7]), "junk": np.array([0])}]
-    found = Probe(PICTURES, np.array([0]), wanted)(Net())
+    found = Probe(IMAGES, np.array([0]), wanted)(Net())
     x = by_hand(Net())
     order = sorted(range(1, 8), key=lambda i: -float(x[i] @ x[0]))
     a, b = sorted((order.index(3), order.index(7)))

@@ -1,4 +1,4 @@
-"""Generated checkpoints in the published containers and key layouts, and the trunk by torchvision.
+"""Generated checkpoints in the published containers and key layouts, and the backbone by torchvision.
 
 No published weights are used: every number comes from a seed. The layouts are written here from
 torchvision's names to the published ones, the opposite way of what the teachers do.
@@ -23,18 +23,18 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """One thread, and each timm trunk built once: a checkpoint fills all of it every time."""
+    """One thread, and each timm backbone built once: a checkpoint fills all of it every time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_resnet, "trunk", functools.cache(_resnet.trunk))
+        patch.setattr(_resnet, "backbone", functools.cache(_resnet.backbone))
         yield
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
 def pixels() -> Tensor:
-    """Two unlike pictures, (2, 3, 64, 64) in [0, 1]: noise, and a smooth coloured ramp."""
+    """Two unlike images, (2, 3, 64, 64) in [0, 1]: noise, and a smooth coloured ramp."""
     noise = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(7))
     ramp = torch.linspace(0, 1, 64)
     smooth = torch.stack(
@@ -101,7 +101,7 @@ def stem(net: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.fixture(scope="session")
 def maps() -> Callable[..., tuple[Tensor, Tensor]]:
-    """(net, pictures in [0, 1], bgr) to the maps of the third and the fourth stage."""
+    """(net, images in [0, 1], bgr) to the maps of the third and the fourth stage."""
 
     @torch.inference_mode()
     def run(net: nn.Module, x: Tensor, bgr: bool = False) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,7 @@ def sequential(key: str) -> str:
 
 @pytest.fixture(scope="session")
 def layouts() -> dict[str, Callable[[str], str]]:
-    """Kind -> torchvision's name of a trunk's weight to the published one."""
+    """Kind -> torchvision's name of a backbone's weight to the published one."""
     return {
         "gem": sequential,
         "ap_gem": lambda k: f"module.{k}",
@@ -172,7 +172,7 @@ def layouts() -> dict[str, Callable[[str], str]]:
 
 @pytest.fixture(scope="session")
 def heads() -> dict[str, State]:
-    """Kind -> what its published checkpoint holds beside the trunk; hollow where not used."""
+    """Kind -> what its published checkpoint holds beside the backbone; hollow where not used."""
     line = {"weight": (2048, 2048), "bias": (2048,)}
     soa = {
         f"features.soa{n}.{part}.{leaf}": shape
@@ -235,8 +235,8 @@ def _moco_rest() -> State:
     fc |= {f"fc.1.{k}": v for k, v in _norm(4096).items()}
     fc |= {f"fc.4.{k}": v for k, v in _norm(256, affine=False).items()}
     with torch.device("meta"):
-        trunk = shapes_of(torchvision.models.resnet50(weights=None))
-    momentum = fc | {k: v for k, v in trunk.items() if not k.startswith("fc.")}
+        backbone = shapes_of(torchvision.models.resnet50(weights=None))
+    momentum = fc | {k: v for k, v in backbone.items() if not k.startswith("fc.")}
     names = {f"base_encoder.{k}": v for k, v in fc.items()}
     names |= {f"momentum_encoder.{k}": v for k, v in momentum.items()}
     names |= {"predictor.0.weight": (4096, 256), "predictor.3.weight": (256, 4096)}
@@ -279,8 +279,8 @@ def official(
     """Kind -> the state dict of its published file, with generated weights."""
 
     def build(kind: str) -> State:
-        trunk = (r50 if kind in SSL else r101).state_dict()
-        return {layouts[kind](k): v for k, v in trunk.items()} | heads[kind]
+        backbone = (r50 if kind in SSL else r101).state_dict()
+        return {layouts[kind](k): v for k, v in backbone.items()} | heads[kind]
 
     return build
 

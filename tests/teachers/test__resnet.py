@@ -62,7 +62,7 @@ def test_one_weight_too_many_or_too_few(
         teachers.load("gem", settings("gem", path))
     del state["features.7.2.bn3.running_var"]
     path = save({"state_dict": state}, "fewer.pth")
-    with pytest.raises(UserError, match=r"missing \['trunk.layer4.2.bn3.running_var'\] \(1\)"):
+    with pytest.raises(UserError, match=r"missing \['backbone.layer4.2.bn3.running_var'\] \(1\)"):
         teachers.load("gem", settings("gem", path))
 
 
@@ -70,7 +70,7 @@ def test_two_layouts_at_once() -> None:
     state = {"conv1.weight": torch.zeros(1), "features.0.weight": torch.zeros(1)}
     from stages.teachers import gem
 
-    with pytest.raises(UserError, match=r"two layouts at once: trunk\.conv1\.weight"):
+    with pytest.raises(UserError, match=r"two layouts at once: backbone\.conv1\.weight"):
         gem.rename(state)
 
 

@@ -99,4 +99,4 @@ def test_options_that_are_no_json(tmp_path: Path) -> None:
 def test_every_key_is_used(official: Callable[[str], State]) -> None:
     named = ap_gem.rename({k.removeprefix("module."): v for k, v in official("ap_gem").items()})
     assert len(named) == 627
-    assert {k for k in named if not k.startswith("trunk.")} == {"p", "fc.weight", "fc.bias"}
+    assert {k for k in named if not k.startswith("backbone.")} == {"p", "fc.weight", "fc.bias"}

@@ -36,5 +36,5 @@ def test_keys(official: Callable[[str], State]) -> None:
     state = {k.removeprefix("module."): v for k, v in official("barlow_twins").items()}
     named = barlow_twins.rename(state)
     used = [k for k in named if not k.startswith(barlow_twins.UNUSED)]
-    assert len(used) == 318 and all(k.startswith("trunk.") for k in used)
+    assert len(used) == 318 and all(k.startswith("backbone.") for k in used)
     assert len(named) == 318 + 3 + 10 + 3  # backbone, projector's layers and norms, last norm

@@ -1,4 +1,4 @@
-"""DELG's global descriptor: pycls' names, BGR pictures, no L2 before the linear layer."""
+"""DELG's global descriptor: pycls' names, BGR images, no L2 before the linear layer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,5 +40,5 @@ def test_keys(official: Callable[[str], State]) -> None:
     assert sum(k.startswith("globalmodel.") for k in state) == 627
     named = delg.rename(state)
     used = [k for k in named if not k.startswith(delg.UNUSED)]
-    assert len(used) == 627 and sum(k.startswith("trunk.") for k in used) == 624
+    assert len(used) == 627 and sum(k.startswith("backbone.") for k in used) == 624
     assert len(named) - len(used) == 13

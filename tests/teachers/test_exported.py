@@ -81,7 +81,7 @@ def test_same_descriptor_by_every_runtime(
     net = teachers.load("exported", settings(path))
     assert net.dim == 5 and not net.training
     assert str(next(net.parameters()).device) == "cpu"  # stages ask where a network is
-    for shape in ((2, 3, 32, 32), (1, 3, 40, 56)):  # any batch, any picture
+    for shape in ((2, 3, 32, 32), (1, 3, 40, 56)):  # any batch, any image
         x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         assert close(net(x), expected(x), 1e-5)
     net = teachers.load("exported", settings(path, bgr=True))
@@ -122,7 +122,7 @@ def test_pt2_needs_a_digest(tmp_path: Path) -> None:
 
 def test_a_fixed_batch_and_a_map_are_refused(tmp_path: Path) -> None:
     onnx(tmp_path / "fixed.onnx", batch=1)
-    with pytest.raises(UserError, match=r"does not take pictures of shape \(2, 3, 32, 32\)"):
+    with pytest.raises(UserError, match=r"does not take images of shape \(2, 3, 32, 32\)"):
         teachers.load("exported", settings(tmp_path / "fixed.onnx"))
     torch.jit.script(nn.Conv2d(3, 4, 3)).save(tmp_path / "map.pt")
     with pytest.raises(UserError, match=r"gives shape \(2, 4, 30, 30\)"):

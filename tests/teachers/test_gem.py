@@ -43,7 +43,7 @@ def test_published_descriptor(
     assert close(net(pixels), expected)
     assert net.dim == 2048
     assert not net.training and not any(q.requires_grad for q in net.parameters())
-    # The comparison is worth something: the pictures differ, and so do the exponents.
+    # The comparison is worth something: the images differ, and so do the exponents.
     assert not close(expected[:1], expected[1:], tolerance=1e-2)
     assert not close(published(maps(r101, pixels)[1], heads["gem"], 3.0), expected)
 
@@ -67,6 +67,6 @@ def test_every_key_is_used(official: Callable[[str], State]) -> None:
     state = official("gem")
     named = gem.rename(state)
     assert len(state) == len(named) == 627
-    assert sum(k.startswith("trunk.") for k in named) == 624
-    assert {k for k in named if not k.startswith("trunk.")} == {"p", "fc.weight", "fc.bias"}
-    assert named["trunk.layer3.22.conv2.weight"] is state["features.6.22.conv2.weight"]
+    assert sum(k.startswith("backbone.") for k in named) == 624
+    assert {k for k in named if not k.startswith("backbone.")} == {"p", "fc.weight", "fc.bias"}
+    assert named["backbone.layer3.22.conv2.weight"] is state["features.6.22.conv2.weight"]

@@ -29,5 +29,5 @@ def test_keys(official: Callable[[str], State]) -> None:
     state = {k.removeprefix("module."): v for k, v in official("moco_v3").items()}
     named = moco_v3.rename(state)
     used = [k for k in named if not k.startswith(moco_v3.UNUSED)]
-    assert len(used) == 318 and all(k.startswith("trunk.") for k in used)
+    assert len(used) == 318 and all(k.startswith("backbone.") for k in used)
     assert len(named) == 318 + 10 + 328 + 7  # encoder, its projector, both again, predictor

@@ -53,7 +53,7 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
     wide = write(tmp_path / "wide.h5", IDS[4:], np.ones((2, 5), np.float32))
     short = write(tmp_path / "short.h5", IDS[:3], ROWS[:4])
     cases = [
-        ([a], IDS, f"2 of 6 pictures are in none of {a}, the first: ü4"),
+        ([a], IDS, f"2 of 6 images are in none of {a}, the first: ü4"),
         ([a, a], IDS[:4], "4 ids occur twice, the first: ü0"),
         ([a, wide], IDS, "of different models"),
         ([short], IDS[:3], "expected descriptor"),

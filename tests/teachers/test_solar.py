@@ -61,7 +61,7 @@ def test_published_descriptor(
 def test_every_key_is_used(official: Callable[[str], State]) -> None:
     named = solar.rename(official("solar"))
     assert len(named) == 663
-    assert sum(k.startswith("trunk.") for k in named) == 624
+    assert sum(k.startswith("backbone.") for k in named) == 624
     assert sum(k.startswith("soa4.") for k in named) == 18
     assert sum(k.startswith("soa5.") for k in named) == 18
     assert set(named) == set(solar.Solar().state_dict())

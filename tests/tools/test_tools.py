@@ -50,7 +50,7 @@ def test_score_says_what_evaluate_said(world: Path) -> None:
     done = tool("score", described, described, truth, "--json", "--per-query", "q.csv", cwd=world)
     metrics = json.loads((world / "data/results/metrics.json").read_text())
     told = json.loads(done.stdout)
-    rules = json.loads((world / "data/results/protocol.json").read_text())
+    rules = json.loads((world / "data/results/scoring_rules.json").read_text())
     assert told.pop("protocol") | {"distractors": 4} == rules["demo"]["student"]
     assert told == metrics["demo"]["student"]
     assert (world / "q.csv").read_text().startswith("difficulty,query,ap\n")
@@ -68,7 +68,7 @@ def test_score_takes_descriptors_of_any_origin(world: Path) -> None:
     done = tool("score", "mine.h5", "mine.h5", truth, "--json", cwd=world)
     metrics = json.loads((world / "data/results/metrics.json").read_text())
     told = json.loads(done.stdout)
-    rules = json.loads((world / "data/results/protocol.json").read_text())
+    rules = json.loads((world / "data/results/scoring_rules.json").read_text())
     said = told.pop("protocol")  # the file does not say how it was made
     assert said["scales"] == "unknown" and said["crop"] == "as described"
     assert said["ground_truth"] == rules["demo"]["student"]["ground_truth"]
@@ -152,26 +152,26 @@ def test_damaged_and_foreign_files(world: Path) -> None:
     assert not (world / "w.h5").exists() and not (world / "x.h5").exists()
 
 
-def test_an_unreadable_picture_is_named(world: Path) -> None:
-    picture = next((world / "data/prepared/images/train").rglob("*.jpg"))
-    length = picture.stat().st_size
-    picture.unlink()  # a hard link of DVC's cache must not be written through
-    picture.write_bytes(b"not a picture".ljust(length))
+def test_an_unreadable_image_is_named(world: Path) -> None:
+    image = next((world / "data/prepared/images/train").rglob("*.jpg"))
+    length = image.stat().st_size
+    image.unlink()  # a hard link of DVC's cache must not be written through
+    image.write_bytes(b"not an image".ljust(length))
     done = stage("extract", "a", TRAIN, "x.h5", cwd=world, check=False)
-    refused(done, picture.name, "cannot be read as a picture")
+    refused(done, image.name, "cannot be read as an image")
     assert not (world / "x.h5").exists()
 
 
-def test_other_pictures_than_prepare_met_stop_a_stage(world: Path) -> None:
+def test_other_images_than_prepare_met_stop_a_stage(world: Path) -> None:
     for part, command in (
         ("train", ("extract", "a", TRAIN, "x.h5")),
         ("train", ("train", TRAIN, "data/targets", "s", "u")),
         ("evaluation", ("describe", "models/student", "data/prepared/evaluation", "d")),
     ):
-        picture = next((world / "data/prepared/images" / part).rglob("*.jpg"))
-        content = picture.read_bytes()
-        picture.unlink()
-        refused(stage(*command, cwd=world, check=False), "1 pictures are missing", picture.name)
-        picture.write_bytes(content + b" ")
-        refused(stage(*command, cwd=world, check=False), "not the pictures that prepare met")
-        picture.write_bytes(content)
+        image = next((world / "data/prepared/images" / part).rglob("*.jpg"))
+        content = image.read_bytes()
+        image.unlink()
+        refused(stage(*command, cwd=world, check=False), "1 images are missing", image.name)
+        image.write_bytes(content + b" ")
+        refused(stage(*command, cwd=world, check=False), "not the images that prepare met")
+        image.write_bytes(content)

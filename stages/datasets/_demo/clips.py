@@ -14,15 +14,15 @@ from .buildings import generator, pick, shade
 from .facades import facade
 from .scenes import look, render
 
-STILL = 1.6  # long side of a shot's picture over a video's height: room to move in
-DIFFICULTY = 0.4  # of the landmarks' pictures
+STILL = 1.6  # long side of a shot's image over a video's height: room to move in
+DIFFICULTY = 0.4  # of the landmarks' images
 CODECS = (("libx264", (26, 36)), ("libx264", (30, 42)), ("mpeg4", (6, 14)))
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture, and the window that moves over it from `begin` to `end` in `seconds`."""
+    """An image, and the window that moves over it from `begin` to `end` in `seconds`."""
 
     still: Image.Image
     begin: Box
@@ -43,7 +43,7 @@ class Clip:
         return sum(s.seconds for s in self.shots)
 
     def frame(self, time: float) -> Image.Image:
-        """The picture at `time` seconds, the last one after the end."""
+        """The image at `time` seconds, the last one after the end."""
         for shot in self.shots:
             if time < shot.seconds or shot is self.shots[-1]:
                 share = min(time / shot.seconds, 1.0)
@@ -62,8 +62,8 @@ class Edit:
     speed: float
     mirrored: bool
     crop: Box  # shares of the frame
-    inside: float  # share of the frame that the picture fills, the rest is a border
-    border: tuple[int, int, int] | None  # its colour; None: the picture itself, blurred
+    inside: float  # share of the frame that the image fills, the rest is a border
+    border: tuple[int, int, int] | None  # its colour; None: the image itself, blurred
     strip: tuple[int, int, int] | None  # colour of a strip of text
     stickers: tuple[tuple[float, float, float, tuple[int, int, int]], ...]
     light: tuple[float, float, float]  # brightness, contrast, saturation
@@ -93,7 +93,7 @@ def source(
 
 
 def _window(rng: np.random.Generator, still: Image.Image, size: tuple[int, int]) -> Box:
-    """A window of the video's shape, somewhere in the picture, most of it."""
+    """A window of the video's shape, somewhere in the image, most of it."""
     scale = min(still.width / size[0], still.height / size[1]) * rng.uniform(0.75, 1.0)
     w, h = size[0] * scale, size[1] * scale
     x, y = rng.uniform(0, still.width - w), rng.uniform(0, still.height - h)
@@ -162,42 +162,42 @@ def encode(path: Path, clip: Clip, by: Edit, size: tuple[int, int], fps: int) ->
         if by.codec == "mpeg4":
             stream.codec_context.qmin = stream.codec_context.qmax = by.quality
         for n in range(count):
-            picture = _edited(clip.frame(begin + n * by.speed / fps), by)
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            image = _edited(clip.frame(begin + n * by.speed / fps), by)
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
         container.mux(stream.encode())
     os.replace(scratch, path)
 
 
-def _edited(picture: Image.Image, by: Edit) -> Image.Image:
+def _edited(image: Image.Image, by: Edit) -> Image.Image:
     """One frame, edited: crop, mirror, light, border, stickers, strip."""
-    w, h = picture.size
+    w, h = image.size
     if by.crop != (0, 0, 1, 1):
         box = (by.crop[0] * w, by.crop[1] * h, by.crop[2] * w, by.crop[3] * h)
-        picture = picture.resize((w, h), Image.Resampling.BILINEAR, box)
+        image = image.resize((w, h), Image.Resampling.BILINEAR, box)
     if by.mirrored:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     for enhance, value in zip(enhancers, by.light, strict=True):
         if value != 1:
-            picture = enhance(picture).enhance(value)
+            image = enhance(image).enhance(value)
     if by.inside < 1:
-        page = Image.new("RGB", (w, h), by.border) if by.border else _blurred(picture)
-        small = picture.resize((round(w * by.inside), round(h * by.inside)))
+        page = Image.new("RGB", (w, h), by.border) if by.border else _blurred(image)
+        small = image.resize((round(w * by.inside), round(h * by.inside)))
         page.paste(small, ((w - small.width) // 2, (h - small.height) // 2))
-        picture = page
-    return _drawn_on(picture, by)
+        image = page
+    return _drawn_on(image, by)
 
 
-def _blurred(picture: Image.Image) -> Image.Image:
-    return picture.filter(ImageFilter.BoxBlur(picture.height / 12))
+def _blurred(image: Image.Image) -> Image.Image:
+    return image.filter(ImageFilter.BoxBlur(image.height / 12))
 
 
-def _drawn_on(picture: Image.Image, by: Edit) -> Image.Image:
+def _drawn_on(image: Image.Image, by: Edit) -> Image.Image:
     """Stickers (discs with a ring) and a strip of what looks like text."""
     if not by.stickers and by.strip is None:
-        return picture
-    w, h = picture.size
-    draw = ImageDraw.Draw(picture)
+        return image
+    w, h = image.size
+    draw = ImageDraw.Draw(image)
     for x, y, size, colour in by.stickers:
         r = size * w / 2
         box = (x * w - r, y * h - r, x * w + r, y * h + r)
@@ -209,4 +209,4 @@ def _drawn_on(picture: Image.Image, by: Edit) -> Image.Image:
         for n in range(9):
             left = (0.05 + 0.1 * n) * w
             draw.rectangle((left, top + 0.03 * h, left + 0.06 * w, top + 0.07 * h), fill=ink)
-    return picture
+    return image

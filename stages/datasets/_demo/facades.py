@@ -39,22 +39,22 @@ def facade(seed: int, family: str, number: int, twins: float) -> Image.Image:
     rng = pair if pair.random() < twins else own
     style = plan_style(rng)
     blocks = plan_blocks(rng)
-    picture = Image.new("RGBA", (SIDE, SIDE), (*style.wall, 0))
+    image = Image.new("RGBA", (SIDE, SIDE), (*style.wall, 0))
     for block in blocks:
-        _draw_block(picture, block, style)
+        _draw_block(image, block, style)
     details = generator(seed, family, "details", number)
-    canvas = ImageDraw.Draw(picture)
+    canvas = ImageDraw.Draw(image)
     _door(canvas, blocks[-1], style, rng, pick(details, MARKS))
     _ornament(canvas, blocks[-1], style, rng)
     for _ in range(int(details.integers(1, 3))):
         _mark(canvas, blocks[int(details.integers(len(blocks)))], details)
-    return picture.crop(picture.getbbox())
+    return image.crop(image.getbbox())
 
 
-def _draw_block(picture: Image.Image, block: Block, style: Style) -> None:
+def _draw_block(image: Image.Image, block: Block, style: Style) -> None:
     box = (block.left, block.top, block.right, GROUND)
-    picture.paste(_wall(block, style), box[:2])
-    canvas = ImageDraw.Draw(picture)
+    image.paste(_wall(block, style), box[:2])
+    canvas = ImageDraw.Draw(image)
     _roof(canvas, block, style)
     storey = (GROUND - block.top) / block.floors
     bay = (block.right - block.left) / block.bays

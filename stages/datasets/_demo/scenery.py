@@ -35,14 +35,14 @@ def backdrop(
     top, bottom = SKIES[int(rng.integers(len(SKIES)))]
     ramp = np.linspace(0, 1, height)[:, None, None]
     sky = np.array(top) * (1 - ramp) + np.array(bottom) * ramp
-    picture = Image.fromarray(sky.astype(np.uint8)).resize(frame, Image.Resampling.NEAREST)
+    image = Image.fromarray(sky.astype(np.uint8)).resize(frame, Image.Resampling.NEAREST)
     clouds = _cloud(rng, frame, int(rng.integers(3, 9)))
     strength = float(rng.uniform(0.4, 2.2))
     cover = [min(255, int(max(0, grey - 130) * strength)) for grey in range(256)]
-    picture.paste((246, 246, 246), (0, 0), clouds.point(cover))
+    image.paste((246, 246, 246), (0, 0), clouds.point(cover))
     base = corners[2:, 1]
     horizon = float(base.min() - rng.uniform(0, 0.05) * height)
-    canvas = ImageDraw.Draw(picture)
+    canvas = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(0, 3 + round(6 * difficulty)))):
         _far_thing(canvas, rng, frame, horizon)
     ground = GROUNDS[int(rng.integers(len(GROUNDS)))]
@@ -51,7 +51,7 @@ def backdrop(
         path = ((0, height), (width * rng.uniform(-0.5, 1.5), horizon),
                 (width * rng.uniform(0, 1), height))  # fmt: skip
         canvas.polygon(path, shade(ground, rng.uniform(0.75, 1.2)))
-    return picture
+    return image
 
 
 def _far_thing(

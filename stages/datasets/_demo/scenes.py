@@ -1,4 +1,4 @@
-"""Pictures of the demo world: a facade seen by a camera, with sky, ground, clutter and light.
+"""Images of the demo world: a facade seen by a camera, with sky, ground, clutter and light.
 
 `look` chooses a view and tells how much of the building it shows and how strong it is, from which
 the demo derives what is easy, hard or junk; `render` draws it.
@@ -32,7 +32,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Shot:
-    """The geometry of a picture, known before it is drawn."""
+    """The geometry of an image, known before it is drawn."""
 
     corners: np.ndarray  # (4, 2) pixels: where the facade's corners fall, from upper left clockwise
     front: Image.Image  # RGBA of the frame: what stands before the building
@@ -83,11 +83,11 @@ def look(facade: Image.Image, rng: np.random.Generator, image_px: int, difficult
 def render(
     facade: Image.Image, shot: Shot, rng: np.random.Generator, difficulty: float
 ) -> Image.Image:
-    """The picture (RGB) of a shot: backdrop, facade, occluders, then light and noise."""
-    picture = backdrop(rng, shot.front.size, shot.corners, difficulty)
-    _paste(picture, facade, shot.corners)
-    picture.paste(shot.front, (0, 0), shot.front)
-    return _develop(picture, rng, difficulty * (0.3 + shot.strength))
+    """The image (RGB) of a shot: backdrop, facade, occluders, then light and noise."""
+    image = backdrop(rng, shot.front.size, shot.corners, difficulty)
+    _paste(image, facade, shot.corners)
+    image.paste(shot.front, (0, 0), shot.front)
+    return _develop(image, rng, difficulty * (0.3 + shot.strength))
 
 
 def _project(facade: tuple[int, int], view: Camera, frame: tuple[int, int]) -> np.ndarray:
@@ -111,7 +111,7 @@ def _project(facade: tuple[int, int], view: Camera, frame: tuple[int, int]) -> n
 
 
 def _homography(size: tuple[int, int], corners: np.ndarray) -> np.ndarray:
-    """The 3 x 3 matrix that takes points of a picture of `size` to the four `corners`."""
+    """The 3 x 3 matrix that takes points of an image of `size` to the four `corners`."""
     width, height = size
     rows, values = [], []
     for (x, y), (u, v) in zip(((0, 0), (width, 0), (width, height), (0, height)), corners,
@@ -135,37 +135,37 @@ def _visible(facade: Image.Image, matrix: np.ndarray, front: Image.Image) -> flo
     return float((inside.sum() - hidden.sum()) / len(moved))
 
 
-def _paste(picture: Image.Image, facade: Image.Image, corners: np.ndarray) -> None:
-    """The facade warped into the picture, from a level small enough not to shimmer."""
+def _paste(image: Image.Image, facade: Image.Image, corners: np.ndarray) -> None:
+    """The facade warped into the image, from a level small enough not to shimmer."""
     extent = float(np.abs(corners.max(0) - corners.min(0)).max())
     while max(facade.size) > 1.5 * extent:
         facade = facade.reduce(2)
-    x0, y0 = np.clip(np.floor(corners.min(0)), 0, picture.size).astype(int).tolist()
-    x1, y1 = np.clip(np.ceil(corners.max(0)), 0, picture.size).astype(int).tolist()
+    x0, y0 = np.clip(np.floor(corners.min(0)), 0, image.size).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(corners.max(0)), 0, image.size).astype(int).tolist()
     if x0 == x1 or y0 == y1:  # all of it lies outside the frame
         return
     back = np.linalg.inv(_homography(facade.size, corners - (x0, y0)))
     warped = facade.transform((x1 - x0, y1 - y0), Image.Transform.PERSPECTIVE,
                               tuple((back / back[2, 2]).ravel()[:8]),
                               Image.Resampling.BILINEAR)  # fmt: skip
-    picture.paste(warped, (x0, y0), warped)
+    image.paste(warped, (x0, y0), warped)
 
 
-def _develop(picture: Image.Image, rng: np.random.Generator, odd: float) -> Image.Image:
+def _develop(image: Image.Image, rng: np.random.Generator, odd: float) -> Image.Image:
     """Light, colour cast, blur and noise of one exposure, `odd` 0..1.3; a few are grey."""
     grey = rng.random() < 0.1 * odd + 0.01
     blur = rng.random() * (0.5 + 1.3 * odd)
     if blur > 0.4:
-        picture = picture.filter(ImageFilter.BoxBlur(blur))
+        image = image.filter(ImageFilter.BoxBlur(blur))
     gain = math.exp(rng.normal(0, 0.05 + 0.15 * odd))
     cast = np.exp(rng.normal(0, 0.02 + 0.06 * odd, 3)) * gain
     contrast = rng.uniform(1 - 0.3 * odd, 1.15)
-    lamp = rng.normal(0, 0.06 + 0.14 * odd)  # one side of the picture lies in the shade
-    slope = np.exp(np.linspace(-lamp, lamp, picture.width))[:, None] * cast * contrast
+    lamp = rng.normal(0, 0.06 + 0.14 * odd)  # one side of the image lies in the shade
+    slope = np.exp(np.linspace(-lamp, lamp, image.width))[:, None] * cast * contrast
     if grey:
-        picture, slope = picture.convert("L").convert("RGB"), slope.mean(1, keepdims=True)
-    pixels = rng.standard_normal((picture.height, picture.width, 1), np.float32)
+        image, slope = image.convert("L").convert("RGB"), slope.mean(1, keepdims=True)
+    pixels = rng.standard_normal((image.height, image.width, 1), np.float32)
     pixels *= np.float32(rng.random() * (3 + 9 * odd))
     pixels += np.float32(120 * (1 - contrast))
-    pixels = pixels + np.asarray(picture) * slope.astype(np.float32)
+    pixels = pixels + np.asarray(image) * slope.astype(np.float32)
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))

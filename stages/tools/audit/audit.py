@@ -2,7 +2,7 @@
 
     whiten-mtd audit OUT
 
-Every pair of pictures that all teachers call the same although its groups differ, or different
+Every pair of images that all teachers call the same although its groups differ, or different
 although its group is one, is a suspect. Suspects are gathered to cases (a part that does not belong
 to its group; two groups that look like one), strongest first. Writes `audit.html`, `suspects.csv`
 (every pair) and `corrected.csv` (`path,group,split`, the clear cases applied) into OUT. Votes are
@@ -26,7 +26,7 @@ from .. import pages
 from . import label_table, votes
 
 app = console.app()
-SHOWN = 6  # pictures of each side of a case on the page
+SHOWN = 6  # images of each side of a case on the page
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def main(
     out: Path = typer.Argument(Path("audit"), help="Folder for the page and the tables."),
     teacher: list[str] = typer.Option([], help="Who votes; the ensemble by default."),
     neighbours: float = typer.Option(
-        5.0, min=0.01, help="Same: as close as this many pictures of other groups are, on average."
+        5.0, min=0.01, help="Same: as close as this many images of other groups are, on average."
     ),
     different: float = typer.Option(
         0.8, min=0.01, max=0.999, help="Different: as far as this share of pairs across groups."
@@ -69,7 +69,7 @@ def main(
     params_file: Path = params.OPTION,
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Vote on every pair of training pictures; write a page and a corrected CSV."""
+    """Vote on every pair of training images; write a page and a corrected CSV."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: a folder is needed, and this is a file")
     values = params.read(params_file)
@@ -85,9 +85,9 @@ def main(
     write_pairs(out / "suspects.csv", found, rows, names, table)
     files.write_text(out / "corrected.csv", corrected)
     summary = {
-        "pictures": len(views.group), "groups": len(np.unique(views.group[views.group >= 0])),
+        "images": len(views.group), "groups": len(np.unique(views.group[views.group >= 0])),
         "cases": len(found.cases), "sure": sum(c.sure for c in found.cases),
-        "parts": sum(c.kind == "part" for c in found.cases), "changed_pictures": changes,
+        "parts": sum(c.kind == "part" for c in found.cases), "changed_images": changes,
         "pairs_different": len(found.different), "pairs_same": len(found.same),
     }  # fmt: skip
     pages.write(
@@ -102,11 +102,11 @@ def main(
 def as_text(n: dict[str, int], out: Path, table: "label_table.Table") -> str:
     """What was found and where it is."""
     return (
-        f"{n['pictures']} pictures of {n['groups']} groups: {n['pairs_different']} pairs of one "
+        f"{n['images']} images of {n['groups']} groups: {n['pairs_different']} pairs of one "
         f"group called different by all teachers, {n['pairs_same']} of two groups called the "
         f"same; {n['parts']} parts that do not belong, {n['cases'] - n['parts']} pairs of groups "
         f"that look like one\n{out}/audit.html, {out}/suspects.csv\n"
-        f"{out}/corrected.csv: {n['changed_pictures']} pictures relabelled by the {n['sure']} "
+        f"{out}/corrected.csv: {n['changed_images']} images relabelled by the {n['sure']} "
         f"clear cases; its paths are relative to {table.root}"
     )
 
@@ -123,8 +123,8 @@ def voters(values: dict[str, Any], chosen: list[str], where: Path) -> list[str]:
 
 
 def read(path: Path, views: TrainSet) -> np.ndarray:
-    """(n, d) float16: one row a picture, of a teacher's whitened views."""
-    return votes.of_pictures(read_whitened(path, views)["descriptor"], views.spans())
+    """(n, d) float16: one row an image, of a teacher's whitened views."""
+    return votes.of_images(read_whitened(path, views)["descriptor"], views.spans())
 
 
 def vote(
@@ -151,7 +151,7 @@ def vote(
 
 
 def same_cases(across: np.ndarray, group: np.ndarray, listed: float, apply: float) -> list[Case]:
-    """Pairs of groups (or of pictures without one) of whose pairs enough are called the same."""
+    """Pairs of groups (or of images without one) of whose pairs enough are called the same."""
     unit = batches.units(group)
     order = np.argsort(unit, kind="stable")
     start = np.searchsorted(unit[order], np.arange(unit.max() + 2))
@@ -167,7 +167,7 @@ def same_cases(across: np.ndarray, group: np.ndarray, listed: float, apply: floa
 
 
 def moves(found: Votes, group: np.ndarray) -> list[tuple[np.ndarray, int | None]]:
-    """(pictures, row of a picture whose group they join, or None: a group of their own)."""
+    """(images, row of an image whose group they join, or None: a group of their own)."""
     out: list[tuple[np.ndarray, int | None]] = []
     touched: set[int] = set()
     for case in found.cases:
@@ -182,7 +182,7 @@ def moves(found: Votes, group: np.ndarray) -> list[tuple[np.ndarray, int | None]
 
 
 def home(case: Case, across: np.ndarray, group: np.ndarray) -> int | None:
-    """A picture of the group that at least half of a part's pairs are called the same with."""
+    """An image of the group that at least half of a part's pairs are called the same with."""
     here = np.isin(across, case.left)
     others = np.concatenate([across[here[:, 0], 1], across[here[:, 1], 0]])
     numbers, counts = np.unique(group[others], return_counts=True)
@@ -196,7 +196,7 @@ def home(case: Case, across: np.ndarray, group: np.ndarray) -> int | None:
 def describe(
     case: Case, rows: list[np.ndarray], views: TrainSet, table: "label_table.Table"
 ) -> dict[str, Any]:
-    """A case for the page: what it says, its pictures, each teacher's mean similarity."""
+    """A case for the page: what it says, its images, each teacher's mean similarity."""
     a, b = np.repeat(case.left, len(case.right)), np.tile(case.right, len(case.left))
     return {
         "kind": case.kind, "sure": case.sure, "share": case.share, "pairs": len(a),
@@ -222,7 +222,7 @@ def write_pairs(
 
 
 def _members(group: np.ndarray) -> dict[int, np.ndarray]:
-    """Rows of each group of two pictures or more."""
+    """Rows of each group of two images or more."""
     order = np.argsort(group, kind="stable")
     cuts = np.flatnonzero(np.diff(group[order])) + 1
     parts = {int(group[p[0]]): p for p in np.split(order, cuts)}
@@ -231,7 +231,7 @@ def _members(group: np.ndarray) -> dict[int, np.ndarray]:
 
 def _shot(views: TrainSet, row: int) -> dict[str, Any]:
     name = str(views.path[row])
-    return {"uri": pages.picture(views.file(row)), "name": name, "note": PurePosixPath(name).name}
+    return {"uri": pages.image(views.file(row)), "name": name, "note": PurePosixPath(name).name}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ Line = list[str]  # path, group, split and, where the table had it, query
 
 @dataclass(frozen=True)
 class Table:
-    """The lines to write; `names` (n,) the label of each training picture, by its row."""
+    """The lines to write; `names` (n,) the label of each training image, by its row."""
 
     root: Path
     columns: Line
@@ -24,7 +24,7 @@ class Table:
 
     @classmethod
     def read(cls, values: dict[str, Any], views: TrainSet, prepared: Path, where: str) -> "Table":
-        """Of dataset csv its own table, else the training pictures and those set aside."""
+        """Of dataset csv its own table, else the training images and those set aside."""
         paths = [str(p) for p in views.path]
         if values["prepare"].get("dataset") == "csv":
             root, columns, lines = _own_table(values, where)
@@ -38,12 +38,12 @@ class Table:
         )
 
     def label(self, row: int) -> str:
-        """The name of the group of a training picture."""
+        """The name of the group of a training image."""
         return self.names[row] or "no group"
 
     def corrected(self, moves: list[tuple[np.ndarray, int | None]]) -> tuple[str, int]:
-        """(the table as CSV, pictures whose group changed); `moves`: rows, and a row whose group
-        they join, or None for a group of their own (a single picture gets none)."""
+        """(the table as CSV, images whose group changed); `moves`: rows, and a row whose group
+        they join, or None for a group of their own (a single image gets none)."""
         new: dict[str, str] = {}
         taken = set(self.names)
         for rows, target in moves:
@@ -84,7 +84,7 @@ def _names(paths: list[str], group: np.ndarray) -> list[str]:
 
 
 def _set_aside(prepared: Path) -> list[Line]:
-    """The pictures that `prepare` set aside, as training pictures again, by their folders."""
+    """The images that `prepare` set aside, as training images again, by their folders."""
     if not (prepared / "validation.h5").is_file():
         return []
     found = EvaluationSet.read(prepared / "validation.h5")

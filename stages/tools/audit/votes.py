@@ -1,8 +1,8 @@
 """Votes of whitened teachers on labels: pairs that all of them call the same, or different.
 
-A teacher's bounds are quantiles of its own similarities of pictures of different groups: "same" is
-a pair closer than nearly all of those, "different" one no closer than most of them. n pictures, T
-teachers; descriptors are one unit row a picture and teacher. Nothing of (n, n) is ever held.
+A teacher's bounds are quantiles of its own similarities of images of different groups: "same" is
+a pair closer than nearly all of those, "different" one no closer than most of them. n images, T
+teachers; descriptors are one unit row an image and teacher. Nothing of (n, n) is ever held.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,9 +27,9 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures of a group that do not seem to belong to the rest of it.
+    """Images of a group that do not seem to belong to the rest of it.
 
-    `share`: of the pairs between `rows` and `rest` (rows of pictures), those that every teacher
+    `share`: of the pairs between `rows` and `rest` (rows of images), those that every teacher
     calls different.
     """
 
@@ -39,8 +39,8 @@ class Part:
     share: float
 
 
-def of_pictures(descriptor: Array, spans: Array) -> Array:
-    """(n, d) float16 unit rows: the mean of each picture's stored views (m, d), by `spans`."""
+def of_images(descriptor: Array, spans: Array) -> Array:
+    """(n, d) float16 unit rows: the mean of each image's stored views (m, d), by `spans`."""
     out = np.empty((len(spans) - 1, descriptor.shape[1]), dtype=np.float16)
     for first in range(0, len(out), BLOCK_ROWS):
         cuts = spans[first : first + BLOCK_ROWS + 1]
@@ -54,9 +54,9 @@ def of_pictures(descriptor: Array, spans: Array) -> Array:
 def bounds(
     teachers: Sequence[Array], group: Array, *, neighbours: float, different: float, seed: int
 ) -> Bounds:
-    """Each teacher's bounds, from seeded pairs of pictures of different groups.
+    """Each teacher's bounds, from seeded pairs of images of different groups.
 
-    `neighbours`: pairs of other groups that a picture has above `same`, on average. `different`:
+    `neighbours`: pairs of other groups that an image has above `same`, on average. `different`:
     share of the pairs of different groups that are below its bound. `group` (n,), -1: none.
     """
     n = len(group)
@@ -76,8 +76,8 @@ def bounds(
 
 
 def same_pairs(teachers: Sequence[Array], group: Array, limit: Bounds) -> Iterator[Array]:
-    """(p, 2) pairs of pictures, first < second, of different groups that every teacher calls the
-    same; one array for each block of rows. A picture without a group counts as its own."""
+    """(p, 2) pairs of images, first < second, of different groups that every teacher calls the
+    same; one array for each block of rows. An image without a group counts as its own."""
     n = len(group)
     for top in range(0, n, BLOCK_ROWS):
         kept = []
@@ -95,7 +95,7 @@ def same_pairs(teachers: Sequence[Array], group: Array, limit: Bounds) -> Iterat
 
 
 def within(teachers: Sequence[Array], rows: Array, limit: Bounds) -> tuple[Array, Array]:
-    """((g, g) pairs of one group's pictures called different by all, and called same by all)."""
+    """((g, g) pairs of one group's images called different by all, and called same by all)."""
     sims = np.stack([_product(t[rows], t[rows]) for t in teachers])
     different: Array = np.all(sims <= limit.different[:, None, None], axis=0)
     same: Array = np.all(sims > limit.same[:, None, None], axis=0)
@@ -105,9 +105,9 @@ def within(teachers: Sequence[Array], rows: Array, limit: Bounds) -> tuple[Array
 
 
 def odd_part(group: int, rows: Array, different: Array) -> Part | None:
-    """The cut of a group (at least three pictures) across which most pairs are called different.
+    """The cut of a group (at least three images) across which most pairs are called different.
 
-    Tried are each picture alone, and the pictures that one member is not called different from.
+    Tried are each image alone, and the images that one member is not called different from.
     The smaller side is the odd one.
     """
     g = len(rows)

@@ -54,21 +54,23 @@ def main(
     row = {str(image_id): i for i, image_id in enumerate(asked["image_id"])}
     if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
         raise UserError(f"{query}: {len(missing)} queries are not in it, the first: {missing[0]}")
-    files = [searched] if distractors is None else [searched, store.Stored(distractors, KIND)]
+    databases = [searched] if distractors is None else [searched, store.Stored(distractors, KIND)]
     width = asked["descriptor"].shape[1]
-    for file in files:
+    for file in databases:
         if width != (other := file["descriptor"].shape[1]):
             raise UserError(
                 f"{query} has {width} dimensions and {file.path} {other}: of different models"
             )
     asking = np.array([row[a.image_id] for a in truth.queries], dtype=np.int64)
-    videos = truth.protocol == "svd" or any("start" in f for f in (asked, *files))
+    videos = truth.protocol == "svd" or any("start" in f for f in (asked, *databases))
     if videos:
         if distractors is not None:
             raise UserError(f"{distractors}: distractors of videos are a part of DATABASE")
         ranks, count = ranks_of_videos(asked, searched, asking, kept, truth, similarity), len(kept)
     else:
-        rows = Joined([Picked(searched["descriptor"], kept), *(f["descriptor"] for f in files[1:])])
+        rows = Joined(
+            [Picked(searched["descriptor"], kept), *(f["descriptor"] for f in databases[1:])]
+        )
         wanted = [a.answers for a in truth.queries]
         ranks, count = rank.ranks(asked["descriptor"][asking], rows, wanted), len(rows)
     found = metrics.all_scores(ranks, truth.protocol)
@@ -78,7 +80,7 @@ def main(
     if per_query is not None:
         write_csv(per_query, truth, aps)
     said = scoring_rules.rules_of(truth, similarity if videos else None)
-    rules = rules_of(said, truth, ids, [asked, *files], count)
+    rules = rules_of(said, truth, ids, [asked, *databases], count)
     result = {**found, "protocol": asdict(rules)}
     console.result(files.to_json(result).rstrip() if json else as_text(found, aps, rules))
     if against is not None:
@@ -96,10 +98,10 @@ def answers(path: Path) -> Any:
 
 def rules_of(
     rules: str, truth: GroundTruth, ids: np.ndarray, files: list[store.Stored], searched: int
-) -> scoring_rules.Protocol:
+) -> scoring_rules.ScoringRules:
     """The protocol of this score, as far as the files say it."""
     each = [scoring_rules.of_descriptors(f.attributes, f["descriptor"].dtype) for f in files]
-    return scoring_rules.Protocol(
+    return scoring_rules.ScoringRules(
         rules=rules,
         crop=str(files[0].attributes.get("crop", UNSAID)),
         ground_truth=scoring_rules.digest_of_truth(truth, ids),
@@ -109,7 +111,9 @@ def rules_of(
     )
 
 
-def compare(path: Path, found: dict[str, dict[str, float]], rules: scoring_rules.Protocol) -> None:
+def compare(
+    path: Path, found: dict[str, dict[str, float]], rules: scoring_rules.ScoringRules
+) -> None:
     """The change of mAP from an earlier score; a warning where the protocols differ."""
     earlier = files.read_json(path)
     if not isinstance(earlier, dict) or "protocol" not in earlier:
@@ -129,14 +133,14 @@ def ranks_of_videos(
     asked: store.Stored, searched: store.Stored, asking: np.ndarray, kept: np.ndarray,
     truth: GroundTruth, similarity: str,
 ) -> list[dict[str, np.ndarray]]:  # fmt: skip
-    """Ranks of each query's answers by kind, of videos (pictures are videos of one frame)."""
+    """Ranks of each query's answers by kind, of videos (images are videos of one frame)."""
     wanted = [a.answers for a in truth.queries]
     sims = video.similarities(clips(asked).take(asking), clips(searched), similarity, kept)
     return video.ranks(video.masked(sims, wanted) if truth.protocol == "svd" else sims, wanted)
 
 
 def clips(stored: store.Stored) -> video.Clips:
-    """The videos of a descriptor file; pictures are videos of one frame."""
+    """The videos of a descriptor file; images are videos of one frame."""
     rows, ids = stored["descriptor"], stored["image_id"]
     start: Any = stored["start"] if "start" in stored else np.arange(len(ids) + 1)
     start = checked_start(start, len(ids), str(stored.path))
@@ -166,7 +170,9 @@ def write_csv(path: Path, truth: GroundTruth, aps: dict[str, list[float]]) -> No
 
 
 def as_text(
-    found: dict[str, dict[str, float]], aps: dict[str, list[float]], rules: scoring_rules.Protocol
+    found: dict[str, dict[str, float]],
+    aps: dict[str, list[float]],
+    rules: scoring_rules.ScoringRules,
 ) -> str:
     """A table for people, with the 95 % interval of mAP over the queries."""
     names = list(next(iter(found.values()), {}))

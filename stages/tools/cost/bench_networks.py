@@ -11,13 +11,13 @@ from ...images.sets import TrainSet
 from .timing import Row, alternate
 
 
-def pictures(folder: Path, count: int = 96, views: int = 8, px: int = 256) -> TrainSet:
+def images(folder: Path, count: int = 96, views: int = 8, px: int = 256) -> TrainSet:
     """A train set of textured JPEGs with stored views, as `prepare` writes them."""
     from PIL import Image
 
     from ...images import views as drawing
 
-    root = folder / "pictures"
+    root = folder / "images"
     root.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     names = [f"{i}.jpg" for i in range(count)]
@@ -41,20 +41,20 @@ def extract(folder: Path, times: int) -> Row:
 
     from ...images.replay import Replay
     from ...nets import layers
-    from ...nets.backbone import Trunk
+    from ...nets.backbone import Backbone
     from ...nets.embed import describe
     from ...nets.prefetch import ahead
 
     device = runtime.device()
-    net = layers.ready(Trunk("resnet50").eval(), device)
-    views, px, batch = pictures(folder), 160, 4
+    net = layers.ready(Backbone("resnet50").eval(), device)
+    views, px, batch = images(folder), 160, 4
     replay = Replay(views, px)
     jobs = [(i, i + batch) for i in range(0, len(views.image_id), batch)]
-    resident = layers.as_input(torch.from_numpy(replay.pictures(jobs[0])), device)
+    resident = layers.as_input(torch.from_numpy(replay.images(jobs[0])), device)
 
     def work() -> None:
         with torch.inference_mode():
-            for pixels in ahead(replay.pictures, jobs):
+            for pixels in ahead(replay.images, jobs):
                 describe(net, layers.as_input(pixels, device), [1]).half().cpu()
 
     def bare() -> None:
@@ -69,7 +69,7 @@ def extract(folder: Path, times: int) -> Row:
 
 
 def student_loop(folder: Path) -> tuple[Any, Any]:
-    """A training loop on generated pictures, and its first batch."""
+    """A training loop on generated images, and its first batch."""
     import torch
 
     from ...distill import batches
@@ -79,7 +79,7 @@ def student_loop(folder: Path) -> tuple[Any, Any]:
     from ...distill.training import Loop, Plan
     from ...nets import layers
 
-    views, batch, epochs = pictures(folder), 32, 60
+    views, batch, epochs = images(folder), 32, 60
     plan = batches.plan(views.group, views.spans(), batch=batch, epochs=epochs, seed=0)
     about = {"train": views.digest, "whitened": "x", "epochs": epochs, "held_out": 0}
     for e, (anchor, positive) in enumerate(plan):
@@ -97,7 +97,7 @@ def student_loop(folder: Path) -> tuple[Any, Any]:
 
 
 def train(folder: Path, times: int) -> Row:
-    """Steps with pictures loaded, cropped and replayed against steps on one resident batch."""
+    """Steps with images loaded, cropped and replayed against steps on one resident batch."""
     loop, resident = student_loop(folder)
     batches = loop._batches()
     for _ in range(4):  # the loading processes start and decode
@@ -120,12 +120,12 @@ def online(folder: Path, times: int) -> Row:
     import torch
 
     from ...nets import layers
-    from ...nets.backbone import Trunk
+    from ...nets.backbone import Backbone
 
     loop, resident = student_loop(folder)
     batches = loop._batches()
     device = runtime.device()
-    teachers = [layers.ready(Trunk("resnet101").eval(), device) for _ in range(2)]
+    teachers = [layers.ready(Backbone("resnet101").eval(), device) for _ in range(2)]
     views = layers.as_input(resident, device)
 
     def live() -> None:
@@ -141,7 +141,7 @@ def online(folder: Path, times: int) -> Row:
 
 
 def validation(folder: Path, times: int) -> Row:
-    """A measurement on 100 pictures set aside against the 50 steps between two of them."""
+    """A measurement on 100 images set aside against the 50 steps between two of them."""
     from ...retrieval.validation import Probe
 
     loop, resident = student_loop(folder)

@@ -10,22 +10,22 @@ from ...images.scales import how_of
 from . import budget
 from .machine_trial import Trial
 
-ROW_BYTES = 80  # of a picture's id and path in a file, about
-PICTURE_BYTES = 0.3  # of a drawn picture, for each of its pixels, where none was drawn to measure
-NATIVE_PX = 1024  # long side of pictures that are described as they are, about
-LINES = 2_000_000  # bytes of scores, pictures of plots and texts, about
-PHOTO_RATIO = 0.75  # short side of a picture by its long side, about
+ROW_BYTES = 80  # of an image's id and path in a file, about
+IMAGE_BYTES = 0.3  # of a drawn image, for each of its pixels, where none was drawn to measure
+NATIVE_PX = 1024  # long side of images that are described as they are, about
+LINES = 2_000_000  # bytes of scores, images of plots and texts, about
+PHOTO_RATIO = 0.75  # short side of an image by its long side, about
 SIMILARITIES = 1 << 28  # bytes of similarities that evaluation holds at most
-CACHE_BYTES = 2 << 30  # decoded pictures that training keeps at most
+CACHE_BYTES = 2 << 30  # decoded images that training keeps at most
 BLOCKS = {"whiten": 8192, "fuse": 16384}  # rows that these stages hold at a time
 
 
 @dataclass(frozen=True)
 class World:
-    """What there is to see: pictures, stored views, groups that can be a row of a batch, pictures
+    """What there is to see: images, stored views, groups that can be a row of a batch, images
     set aside and to evaluate on; where the numbers come from; some files to time reading on."""
 
-    pictures: int
+    images: int
     views: int
     groups: int
     aside: int
@@ -58,7 +58,7 @@ def plan(
     stored = budget.feature_bytes(world.views, ensemble)
     return {
         "counts": {
-            "pictures": world.pictures, "groups": world.groups, "views": world.views,
+            "images": world.images, "groups": world.groups, "views": world.views,
             "evaluation": world.evaluation, "epochs": train["epochs"], "steps": steps,
             "batch": fuse["batch"], "uses": uses,
         },
@@ -83,14 +83,14 @@ def disk(
 ) -> dict[str, float]:
     """Bytes by kind of file."""
     fuse, n = values["fuse"], world.evaluation
-    listed = world.pictures + world.aside + n
+    listed = world.images + world.aside + n
     px = _drawn_px(values) or 0
-    one = (trial.picture_bytes if trial else 0.0) or PICTURE_BYTES * PHOTO_RATIO * px * px
+    one = (trial.image_bytes if trial else 0.0) or IMAGE_BYTES * PHOTO_RATIO * px * px
     described = [*dims.values(), fuse["dim"], max(dims.values())]
     frame = fuse["dim"] * (sum(out[t] for t in values["ensemble"]) + 1)
     prototypes = 2 * world.groups * fuse["dim"] + 4 * world.views
     return {
-        "pictures drawn": listed * one if px else 0.0,
+        "images drawn": listed * one if px else 0.0,
         "prepared lists and views": listed * ROW_BYTES + 24 * world.views,
         "features": budget.feature_bytes(world.views, [*dims.values()]),
         "extract, for a while": budget.feature_bytes(world.views, [max(dims.values())]),
@@ -99,7 +99,7 @@ def disk(
         "fused targets, prototypes": shards + prototypes,
         "student, untrained": 3.0 * sizes["student"],  # its best and its last weights
         "evaluation descriptors": sum(n * (2 * d + ROW_BYTES) for d in described),
-        "scores and pictures": LINES,
+        "scores and images": LINES,
     }
 
 
@@ -117,7 +117,7 @@ def memory(
         **resident,
         "whiten": 4 * 8 * widest**2 + 3 * 8 * BLOCKS["whiten"] * widest,
         "fuse": 3 * 4 * BLOCKS["fuse"] * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
-        "train: decoded pictures kept": min(CACHE_BYTES, world.pictures * _decoded(values)),
+        "train: decoded images kept": min(CACHE_BYTES, world.images * _decoded(values)),
         "evaluate": SIMILARITIES + 4 * world.evaluation * widest,
     }
 
@@ -159,7 +159,7 @@ def seconds(
     rank = world.evaluation**2 * (sum(dims.values()) + sum(out.values()))
     light = 0.4 * trial.start  # without torch
     return {
-        "prepare": light + trial.draw * (world.pictures + world.aside + world.evaluation),
+        "prepare": light + trial.draw * (world.images + world.aside + world.evaluation),
         "extract": extract,
         "whiten": light * len(dims) + whiten / trial.operations,
         "fuse": light + fused / trial.operations,
@@ -181,7 +181,7 @@ def beside(network: float, loading: float) -> float:
 
 
 def _whole(values: dict[str, Any], model: str, view_px: int, own_px: int | None = None) -> float:
-    """What a picture at all its scales costs `model`, in views of `view_px` squared."""
+    """What an image at all its scales costs `model`, in views of `view_px` squared."""
     p = values["describe"]
     how = how_of(p["scales"], p["image_px"], model, own_px or view_px, Path("params.yaml"))
     px = how.px or NATIVE_PX
@@ -189,12 +189,12 @@ def _whole(values: dict[str, Any], model: str, view_px: int, own_px: int | None 
 
 
 def _decoded(values: dict[str, Any]) -> float:
-    """Bytes of a decoded picture: of a drawn one, else of a photograph of 1024 x 768."""
+    """Bytes of a decoded image: of a drawn one, else of a photograph of 1024 x 768."""
     return 3 * PHOTO_RATIO * (_drawn_px(values) or NATIVE_PX) ** 2
 
 
 def _drawn_px(values: dict[str, Any]) -> int | None:
-    """Long side of the pictures of a dataset that draws its own (it says how large they are)."""
+    """Long side of the images of a dataset that draws its own (it says how large they are)."""
     px = values["datasets"].get(values["prepare"]["dataset"], {}).get("image_px")
     return int(px) if px else None
 

@@ -30,10 +30,10 @@ class Trial:
     view: dict[str, float] = field(default_factory=dict)  # one view through a teacher
     step: float = 0.0  # one training step
     load: float = 0.0  # one view decoded, cut and scaled by one process
-    draw: float = 0.0  # one generated picture
+    draw: float = 0.0  # one generated image
     operations: float = 1e9  # float32 multiply-adds a second
     resident: float = 0.0  # bytes: this process at its largest
-    picture_bytes: float = 0.0  # of a file
+    image_bytes: float = 0.0  # of a file
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def teacher(settings: dict[str, Any], where: str) -> Network:
     """A teacher to time: random weights do; one whose weights are missing has a stand-in."""
     from ... import teachers
     from ...nets import layers
-    from ...nets.backbone import Trunk
+    from ...nets.backbone import Backbone
 
     values, stand_in = dict(settings), False
     if values["kind"] == "any_timm":
@@ -69,7 +69,7 @@ def teacher(settings: dict[str, Any], where: str) -> Network:
     except UserError as error:
         if "weights" not in str(error):
             raise
-        net, stand_in = Trunk(STAND_IN).eval(), True
+        net, stand_in = Backbone(STAND_IN).eval(), True
     return _network(layers.ready(net, runtime.device()), stand_in)
 
 
@@ -142,7 +142,7 @@ def step_seconds(net: "nn.Module", px: int, batch: int, seconds: float) -> float
 
 
 def load_seconds(files: list[Path], views: float, px: int, seconds: float) -> float:
-    """One view from a file, a picture decoded once for its `views`; 0 where there is none."""
+    """One view from a file, an image decoded once for its `views`; 0 where there is none."""
     view = {"x": 0.1, "y": 0.1, "width": 0.8, "height": 0.8, "flip": 0.0}
     end, done, start = time.perf_counter() + seconds, 0, time.perf_counter()
     for file in files:
@@ -156,7 +156,7 @@ def load_seconds(files: list[Path], views: float, px: int, seconds: float) -> fl
 
 
 def draw(module: Any, settings: Any) -> tuple[float, float]:
-    """(seconds, bytes) of one picture of a dataset that draws its own, from a few of them."""
+    """(seconds, bytes) of one image of a dataset that draws its own, from a few of them."""
     with tempfile.TemporaryDirectory() as folder:
         few = settings.model_copy(update={"groups": 2})
         start = time.perf_counter()

@@ -31,18 +31,18 @@ UNKNOWN_DIM = machine_trial.STAND_IN_DIM
 def main(
     calibrate: bool = typer.Option(True, help="Time this machine, for the hours."),
     seconds: float = typer.Option(30.0, min=1, max=3600, help="How long to time it, about."),
-    pictures: int = typer.Option(None, min=2, help="Plan for this many training pictures."),
-    groups: int = typer.Option(None, min=1, help="Of this many groups (with --pictures)."),
+    images: int = typer.Option(None, min=2, help="Plan for this many training images."),
+    groups: int = typer.Option(None, min=1, help="Of this many groups (with --images)."),
     prepared: Path = typer.Option(Path("data/prepared"), help="What prepare wrote, if it ran."),
     params_file: Path = params.OPTION,
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print what a run of `params.yaml` will cost on this machine."""
     values = checked(params_file)
-    if groups is not None and (pictures is None or groups > pictures):
-        raise UserError("--groups goes with --pictures, and is at most as many")
-    if pictures is not None:
-        world = imagined(values, pictures, groups or pictures // 5 or 1)
+    if groups is not None and (images is None or groups > images):
+        raise UserError("--groups goes with --images, and is at most as many")
+    if images is not None:
+        world = imagined(values, images, groups or images // 5 or 1)
     else:
         world = counted(values, prepared, params_file)
     if world.groups < values["fuse"]["batch"]:
@@ -71,7 +71,7 @@ def counted(values: dict[str, Any], prepared: Path, where: Path) -> World:
         try:
             return listed(values, where)
         except UserError as error:
-            raise UserError(f"{error}; or plan for --pictures N --groups M") from None
+            raise UserError(f"{error}; or plan for --images N --groups M") from None
     train = TrainSet.read(file)
     sets = [EvaluationSet.read(prepared / "evaluation" / f"{s}.h5") for s in values["evaluation"]]
     aside = 0
@@ -85,7 +85,7 @@ def counted(values: dict[str, Any], prepared: Path, where: Path) -> World:
 
 
 def listed(values: dict[str, Any], where: Path) -> World:
-    """From the datasets themselves; those that draw their pictures say what they would draw."""
+    """From the datasets themselves; those that draw their images say what they would draw."""
     from tempfile import TemporaryDirectory
 
     from ... import datasets
@@ -111,10 +111,10 @@ def listed(values: dict[str, Any], where: Path) -> World:
     return split(values, group, asked, f"the listing of dataset {name}", files, to_draw)
 
 
-def imagined(values: dict[str, Any], pictures: int, groups: int) -> World:
-    """So many pictures in so many groups of one size; nothing to evaluate on is counted."""
-    group = np.arange(pictures) % groups
-    return split(values, group, 0, "--pictures and --groups", [], False)
+def imagined(values: dict[str, Any], images: int, groups: int) -> World:
+    """So many images in so many groups of one size; nothing to evaluate on is counted."""
+    group = np.arange(images) % groups
+    return split(values, group, 0, "--images and --groups", [], False)
 
 
 def split(
@@ -128,7 +128,7 @@ def split(
     """What is left to train on once groups are set aside, and its views, about."""
     p = values["prepare"]
     several = views.group_sizes(group) > 1
-    kept = np.where(several, 1 - p["validation_share"], 1.0)  # of each picture, on average
+    kept = np.where(several, 1 - p["validation_share"], 1.0)  # of each image, on average
     alone = np.full(len(group), -1)
     labelled, loose = (
         views.expected_counts(g, epochs=p["epochs"], most=p["views"]) for g in (group, alone)
@@ -136,9 +136,9 @@ def split(
     share = np.where(group >= 0, p["labelled_share"], 0.0)
     count = float((kept * (share * labelled + (1 - share) * loose)).sum())
     units = kept * (share / views.group_sizes(group) + (1 - share))
-    pictures = float(kept.sum())
+    images = float(kept.sum())
     return World(
-        round(pictures), round(count), round(float(units.sum())), round(len(group) - pictures),
+        round(images), round(count), round(float(units.sum())), round(len(group) - images),
         asked, f"{source}; about", files, to_draw,
     )  # fmt: skip
 
@@ -172,16 +172,16 @@ def tried(
     machine_trial.note("training steps")
     trial.step = machine_trial.step_seconds(student.net, p["view_px"], fuse["batch"], share)
     trial.resident = machine_trial.resident()
-    machine_trial.note("pictures and arithmetic")
+    machine_trial.note("images and arithmetic")
     px = max(s.get("image_px", 0) for s in values["teachers"].values()) or p["view_px"]
-    trial.load = machine_trial.load_seconds(world.files, world.views / world.pictures, px, share)
+    trial.load = machine_trial.load_seconds(world.files, world.views / world.images, px, share)
     trial.operations = machine_trial.operations(min(share, 2.0))
     if world.to_draw:
         from ... import datasets
 
         name = values["prepare"]["dataset"]
         module, settings = datasets.load(name, "training", values["datasets"], str(where))
-        trial.draw, trial.picture_bytes = machine_trial.draw(module, settings)
+        trial.draw, trial.image_bytes = machine_trial.draw(module, settings)
     return trial, dims, {"student": 4 * student.parameters}, absent
 
 
@@ -189,8 +189,8 @@ def as_text(plan: dict[str, Any], world: World, values: dict[str, Any]) -> str:
     """The plan for people."""
     n, passes = plan["counts"], plan["passes"]
     lines = [
-        f"{n['pictures']:,} training pictures in {n['groups']:,} groups, {n['views']:,} stored "
-        f"views; {n['evaluation']:,} evaluation pictures ({world.source})",
+        f"{n['images']:,} training images in {n['groups']:,} groups, {n['views']:,} stored "
+        f"views; {n['evaluation']:,} evaluation images ({world.source})",
         f"{n['epochs']} epochs of {n['steps']:,} batches of {n['batch']} pairs: a view is trained "
         f"on {n['uses']:.1f} times",
         "",
@@ -218,8 +218,8 @@ def as_text(plan: dict[str, Any], world: World, values: dict[str, Any]) -> str:
     if plan["stand_ins"]:
         lines.append(
             f"no weights here for {', '.join(plan['stand_ins'])}: {UNKNOWN_DIM} dimensions are "
-            f"assumed and a {machine_trial.STAND_IN} stands in (`whiten-mtd doctor` says where to get "
-            "them)"
+            f"assumed and a {machine_trial.STAND_IN} stands in (`whiten-mtd doctor` says where to "
+            "get them)"
         )
     return "\n".join(lines)
 

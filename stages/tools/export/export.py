@@ -1,11 +1,11 @@
-"""Write a student as ONNX and .pt2, compared with torch on real pictures before it is kept.
+"""Write a student as ONNX and .pt2, compared with torch on real images before it is kept.
 
     whiten-mtd export models/student exported
-    whiten-mtd export models/student student.onnx --pictures my/pictures
+    whiten-mtd export models/student student.onnx --images my/images
 
 A folder gets `model.onnx`, `model.pt2`, the weights with their `config.json`, and a model card; it
 can be uploaded to a model hub as it is. Input: RGB (B, 3, H, W) in [0, 1], each of them free; the
-metadata say how a picture becomes that, and at which scales it is described.
+metadata say how an image becomes that, and at which scales it is described.
 """
 
 import os
@@ -41,8 +41,8 @@ class Describe(BaseModel):
 def main(
     student: Path,
     out: Path,
-    pictures: Path = typer.Option(
-        None, help="Real pictures to compare on; those that `prepare` set aside by default."
+    images: Path = typer.Option(
+        None, help="Real images to compare on; those that `prepare` set aside by default."
     ),
     params_file: Path = params.OPTION,
 ) -> None:
@@ -65,11 +65,11 @@ def main(
         "image_px": how.px, "scales": how.scales,
         "init": net.config["init"], "aligned": bool(net.config.get("aligned", False)),
         "input": "RGB (B, 3, H, W) float32 in [0, 1]; mean and std are inside",
-        "picture": "EXIF orientation applied, RGB, long side at most image_px, never enlarged "
+        "image": "EXIF orientation applied, RGB, long side at most image_px, never enlarged "
         "(Pillow, antialiased bilinear; null: as it is); at each scale, resized bilinearly without "
         "anti-aliasing; unit descriptors summed, then unit length",
     }  # fmt: skip
-    sample = sample_of(pictures, how.px or net.image_px)
+    sample = sample_of(images, how.px or net.image_px)
     with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as scratch:
         folder = Path(scratch, "exported")
         folder.mkdir()
@@ -83,13 +83,11 @@ def main(
     console.say(f"{out}: written")
 
 
-def sample_of(pictures: Path | None, px: int) -> list[np.ndarray]:
-    """Batches of real pixels: whole pictures by shape, one by one, and squares in one batch."""
-    found = list(_files(pictures))[: BATCHES[-1]]
+def sample_of(images: Path | None, px: int) -> list[np.ndarray]:
+    """Batches of real pixels: whole images by shape, one by one, and squares in one batch."""
+    found = list(_files(images))[: BATCHES[-1]]
     if not found:
-        raise UserError(
-            "no pictures to compare on; run prepare first, or give some: --pictures FOLDER"
-        )
+        raise UserError("no images to compare on; run prepare first, or give some: --images FOLDER")
     read = [reading.read(file) for file in found]
     plain = [rendering.plain(image, None, px) for image in read]
     shapes = [(p.shape[0], p.shape[1]) for p in plain]
@@ -100,11 +98,11 @@ def sample_of(pictures: Path | None, px: int) -> list[np.ndarray]:
     return [*(np.stack([p]) for p in plain[:8]), *batches, np.stack(squares)]
 
 
-def _files(pictures: Path | None) -> list[Path]:
-    if pictures is not None:
-        root, names = listing.listed(pictures)
+def _files(images: Path | None) -> list[Path]:
+    if images is not None:
+        root, names = listing.listed(images)
         return [root / n for n in names]
-    sets = [PREPARED[0], *sorted(PREPARED[1].glob("*.h5"))]  # any real pictures will do
+    sets = [PREPARED[0], *sorted(PREPARED[1].glob("*.h5"))]  # any real images will do
     for file in (f for f in sets if f.is_file()):
         found = EvaluationSet.read(file)
         if len(found.path):
@@ -118,8 +116,8 @@ def fill(
     """The rest of an exported folder: weights, what they are, the card."""
     for name in ("model.safetensors", "config.json"):
         shutil.copyfile(student / name, folder / name)
-    files = {f.name: files.digest_of_file(f) for f in sorted(folder.iterdir())}
-    files.write_text(folder / "exported.json", files.to_json({**about, "files": files}))
+    digests = {f.name: files.digest_of_file(f) for f in sorted(folder.iterdir())}
+    files.write_text(folder / "exported.json", files.to_json({**about, "files": digests}))
     files.write_text(folder / "README.md", model_card.card(folder, about, speed, params_file))
 
 

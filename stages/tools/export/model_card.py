@@ -11,7 +11,7 @@ from .. import pages
 
 
 def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], params_file: Path) -> str:
-    """What the student came from, its scores with their protocol, bytes, speed, licences.
+    """What the student came from, its scores with their protocol, bytes, speed, licenses.
 
     Says only what the files of the run beside `params_file` show, and only where they are of these
     very weights.
@@ -23,7 +23,7 @@ def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], params_file
     return pages.render(
         "card.md", about=about, config=config, speed=speed,
         teachers=[_teacher(n, table[n]) for n in values["ensemble"]],
-        pictures=_pictures(base / "data/prepared/train.h5"), dataset=values["prepare"]["dataset"],
+        images=_images(base / "data/prepared/train.h5"), dataset=values["prepare"]["dataset"],
         scores=_scores(base, about["weights"]), machine=_machine(),
         files=[(f.name, f.stat().st_size) for f in sorted(folder.iterdir())],
     )  # fmt: skip
@@ -32,18 +32,18 @@ def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], params_file
 def _teacher(name: str, settings: dict[str, Any]) -> dict[str, str]:
     return {
         "name": name, "kind": str(settings["kind"]), "model": str(settings.get("model", "")),
-        "licence": str(settings.get("licence") or "not stated in teachers." + name),
+        "license": str(settings.get("license") or "not stated in teachers." + name),
     }  # fmt: skip
 
 
-def _pictures(train: Path) -> dict[str, int] | None:
-    """How many pictures and groups it was trained on, where the list is there."""
+def _images(train: Path) -> dict[str, int] | None:
+    """How many images and groups it was trained on, where the list is there."""
     try:
         views = TrainSet.read(train)
     except UserError:
         return None
     return {
-        "pictures": len(views.image_id), "views": len(views.view_image),
+        "images": len(views.image_id), "views": len(views.view_image),
         "groups": len(set(views.group[views.group >= 0].tolist())),
     }  # fmt: skip
 

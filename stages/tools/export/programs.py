@@ -50,7 +50,7 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
             line = next((ln for ln in str(error).splitlines() if ln.strip()), type(error).__name__)
             raise UserError(
                 f"{about['model']}: torch cannot export it with free batch, height and width "
-                f"({line.strip()[:150]}); choose another trunk (`student` in params.yaml)"
+                f"({line.strip()[:150]}); choose another backbone (`student` in params.yaml)"
             ) from None
     return names
 
@@ -103,12 +103,12 @@ def compare(
     run, least = _runner(file, about)
     sample = [x for x in sample if min(x.shape[1:3]) >= least]
     if not sample:
-        raise UserError(f"{file.name}: takes sides of {least} pixels or more, no picture has them")
+        raise UserError(f"{file.name}: takes sides of {least} pixels or more, no image has them")
     differences = [float(np.abs(run(x) - _by_torch(net, x, about)).max()) for x in sample]
     worst = max(differences)
     sizes = sorted({len(x) for x in sample})
     console.result(
-        f"{file.name}: largest difference to torch {worst:.1e}, {sum(map(len, sample))} pictures "
+        f"{file.name}: largest difference to torch {worst:.1e}, {sum(map(len, sample))} images "
         f"in batches of {sizes[0]} to {sizes[-1]}, {len({x.shape[1:3] for x in sample})} shapes"
         + (f"; takes sides of {least} pixels or more" if least > 1 else "")
     )
@@ -119,7 +119,7 @@ def compare(
 
 
 def _runner(file: Path, about: dict[str, Any]) -> tuple[Any, int]:
-    """(pixels to descriptors by a program, the least side of a picture that it takes)."""
+    """(pixels to descriptors by a program, the least side of an image that it takes)."""
     if file.suffix == ".onnx":
         return Exported.read(file).describe, 1
     import torch
@@ -143,7 +143,7 @@ def _by_torch(net: "nn.Module", pixels: np.ndarray, about: dict[str, Any]) -> np
 
 
 def _milliseconds(run: Any, pixels: np.ndarray) -> float:
-    """Median of nine runs on one picture, after a warm-up."""
+    """Median of nine runs on one image, after a warm-up."""
     times = []
     for _ in range(11):
         start = time.perf_counter()

@@ -12,8 +12,8 @@ from .. import pages
 GREEN, RED, GREY, BLUE, AMBER = "#1f8a5b", "#c8453a", "#9aa5b1", "#33658a", "#b7791f"
 COLOURS = (BLUE, AMBER, "#7b4b94", "#4f9da6", "#a4572a", "#6b7a8f", "#b5477f", "#5a7d2a")
 COSTS = (
-    ("ms", "milliseconds a picture"), ("parameters", "parameters, millions"),
-    ("bytes", "bytes a picture in the index"),
+    ("ms", "milliseconds an image"), ("parameters", "parameters, millions"),
+    ("bytes", "bytes an image in the index"),
 )  # fmt: skip
 
 
@@ -26,12 +26,12 @@ class Point:
     ms: float | None
     parameters: float | None  # millions
     bytes: float
-    role: str  # student, teacher, fused, untrained, experiment
+    role: str  # student, teacher, ensemble, untrained, experiment
 
 
 STYLE = {
     "student": (GREEN, "o", 90), "experiment": (GREEN, "D", 45), "teacher": (BLUE, "s", 48),
-    "fused": (AMBER, "P", 75), "untrained": (GREY, "o", 48),
+    "ensemble": (AMBER, "P", 75), "untrained": (GREY, "o", 48),
 }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def tradeoff(points: list[Point], title: str) -> str:
 
 
 def curves(runs: list[tuple[str, list[dict[str, float]], int]]) -> str:
-    """Loss by step, and retrieval on the groups set aside from step 0 on; `runs`: name, history,
+    """Loss by step, and retrieval on the validation groups from step 0 on; `runs`: name, history,
     the step whose weights are kept."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -84,7 +84,7 @@ def curves(runs: list[tuple[str, list[dict[str, float]], int]]) -> str:
         if best in seen:
             right.plot(best, seen[best], "o", ms=11, mfc="none", mec=colour, mew=1.5)
     left.set_ylabel("loss")
-    right.set_ylabel("mAP on the groups set aside (%)")
+    right.set_ylabel("mAP on the validation groups (%)")
     if not right.lines:
         right.text(0.5, 0.5, "nothing was set aside to measure on", ha="center", color=GREY,
                    transform=right.transAxes)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which recipe makes the best student here: recipes x seeds on the same pictures, fairly.
+"""Which recipe makes the best student here: recipes x seeds on the same images, fairly.
 
     whiten-mtd compare
 
@@ -24,6 +24,7 @@ from pydantic import Field
 from ...core import console, files, params
 from ...core.errors import UserError
 from ...retrieval import metrics, scoring_rules
+from . import runs
 from .runs import Run
 
 app = console.app()
@@ -50,21 +51,21 @@ def main(
     out: Path = typer.Option(Path("comparison"), help="Folder for the table (CSV, Markdown)."),
     params_file: Path = params.OPTION,
 ) -> None:
-    """Tune every recipe on the groups set aside, run it with every seed, print one table."""
+    """Tune every recipe on the validation groups, run it with every seed, print one table."""
     p = params.section(params_file, "compare", Params)
     chosen = {n: r for n, r in p.recipes.items() if not recipe or n in recipe}
     if odd := [n for n in recipe if n not in p.recipes]:
         raise UserError(f"no recipe {odd[0]!r}: choose from {', '.join(p.recipes)}")
     rows: list[dict[str, Any]] = []
-    runs: dict[str, list[Run]] = {}
+    by_recipe: dict[str, list[Run]] = {}
     for name, r in chosen.items():
         best = tuned(name, r, p.seeds[0])
         labels = [experiment((*best, *seeded(seed)), name) for seed in p.seeds]
-        runs[name] = [runs.experiment(label) for label in labels]
-        rows += list(table_rows(name, best, runs[name], p.models))
+        by_recipe[name] = [runs.experiment(label) for label in labels]
+        rows += list(table_rows(name, best, by_recipe[name], p.models))
         write(out, rows)
         console.say(markdown(rows[-1:]).splitlines()[-1])
-    for line in mixed(runs, p.models):
+    for line in mixed(by_recipe, p.models):
         console.say(line)
     console.result(markdown(rows))
     console.say(f"{out}/comparison.csv, {out}/comparison.md")
@@ -84,7 +85,7 @@ def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
             config = json.loads(artefact(label, "models/student/config.json"))
             if config["validation_map"] is None:
                 raise UserError(
-                    "compare tunes on groups set aside: set prepare.validation_share above 0"
+                    "compare tunes on validation groups: set prepare.validation_share above 0"
                 )
             scores.append(float(config["validation_map"]))
             console.say(f"{name}: {knob}={value}: {scores[-1]:.2f}")

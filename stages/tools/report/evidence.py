@@ -12,7 +12,7 @@ from ...core import files, store
 from ...core.errors import UserError
 from ...distill.targets import Targets, read_whitened
 from ...images.sets import TrainSet
-from ...retrieval.benchmark import Described, Problem
+from ...retrieval.benchmark import Benchmark, Described
 from .. import pages
 from . import winners
 from .runs import Run
@@ -26,7 +26,7 @@ def flow(run: Run) -> list[dict[str, Any]]:
     """The stages in order: what each made, and its seconds where a run here recorded them."""
     p, c = run.params, run.config
     teachers, sets = list(p["teachers"]), list(run.metrics)
-    views = _pictures_and_views()
+    views = _images_and_views()
     loss = c.get("loss")
     steps = f"{', '.join(loss) if isinstance(loss, dict) else loss}, {c.get('steps')} steps"
     boxes = [
@@ -86,23 +86,23 @@ def _similarities(rows: list[np.ndarray], anchor: np.ndarray, positive: np.ndarr
 
 
 def queries(run: Run, data: str, difficulty: str) -> dict[str, Any]:
-    """The student's best and worst queries with pictures; `missing` says why there are none."""
+    """The student's best and worst queries with images; `missing` says why there are none."""
     name, _, distractors = data.partition("+")
     try:
-        problem = Problem.read(PREPARED / "evaluation", name)
+        benchmark = Benchmark.read(PREPARED / "evaluation", name)
         if distractors:
-            problem = problem.among(PREPARED / "evaluation", distractors)
+            benchmark = benchmark.among(PREPARED / "evaluation", distractors)
         open_file = partial(store.Stored, kind="descriptors")
-        described = problem.described(Path("data/described/student"), open_file)
+        described = benchmark.described(Path("data/described/student"), open_file)
     except UserError as error:
         return {"missing": str(error).splitlines()[0]}
     aps = run.queries.get((data, "student", difficulty), {})
-    ids = [q.image_id for q in problem.truth.queries]
+    ids = [q.image_id for q in benchmark.truth.queries]
     asked = [i for i, image_id in enumerate(ids) if image_id in aps]
     order = sorted(asked, key=lambda i: (aps[ids[i]], i))
     worst = order[: min(WORST, (len(order) + 1) // 2)]
     best = order[::-1][: min(BEST, len(order) - len(worst))]
-    sheet = _sheet(run, data, difficulty, problem, described)
+    sheet = _sheet(run, data, difficulty, benchmark, described)
     found = [aps[ids[i]] for i in asked]
     return {
         "missing": "", "best": [sheet(i) for i in best], "worst": [sheet(i) for i in worst],
@@ -111,16 +111,16 @@ def queries(run: Run, data: str, difficulty: str) -> dict[str, Any]:
 
 
 def _sheet(
-    run: Run, data: str, difficulty: str, problem: Problem, described: Described
+    run: Run, data: str, difficulty: str, benchmark: Benchmark, described: Described
 ) -> Callable[[int], dict[str, Any]]:
-    """A function: query number -> its AP by model, itself and its first results as pictures."""
+    """A function: query number -> its AP by model, itself and its first results as images."""
 
-    junk_most = max(len(a.get("junk", ())) for a in problem.answers)
-    first = problem.first_rows(described.query, described.database, RESULTS + junk_most)
+    junk_most = max(len(a.get("junk", ())) for a in benchmark.answers)
+    first = benchmark.first_rows(described.query, described.database, RESULTS + junk_most)
 
     def of(number: int) -> dict[str, Any]:
-        query = problem.truth.queries[number]
-        own = int(problem.query[number])
+        query = benchmark.truth.queries[number]
+        own = int(benchmark.query[number])
         junk = query.answers.get("junk", np.zeros(0, np.int64))
         good = {
             int(r) for k, v in query.answers.items() if k not in ("junk", "negative") for r in v
@@ -128,14 +128,14 @@ def _sheet(
         shown = [int(r) for r in first[number] if r not in junk][:RESULTS]
         scores = {
             label: run.queries[key][query.image_id]
-            for label in ("student", "untrained", "fused")
+            for label in ("student", "untrained", "ensemble")
             if query.image_id in run.queries.get(key := (data, label, difficulty), {})
         }
-        box = problem.pictures.rectangle(own)
+        box = benchmark.images.rectangle(own)
         return {
             "name": query.image_id, "scores": scores, "positives": len(good),
-            "query": _shot(problem.pictures.thumbnail(own), "asked", box),
-            "results": [_shot(problem.file(r), "good" if r in good else "bad") for r in shown],
+            "query": _shot(benchmark.images.thumbnail(own), "asked", box),
+            "results": [_shot(benchmark.file(r), "good" if r in good else "bad") for r in shown],
         }  # fmt: skip
 
     return of
@@ -143,7 +143,7 @@ def _sheet(
 
 def _shot(file: Path, kind: str, box: tuple[float, ...] | None = None) -> dict[str, Any]:
     name = f"{file.parent.name}/{file.name}"
-    return {"uri": pages.picture(file, box), "name": name, "note": "", "kind": kind}
+    return {"uri": pages.image(file, box), "name": name, "note": "", "kind": kind}
 
 
 def _histogram(aps: list[float]) -> list[dict[str, Any]]:
@@ -156,13 +156,13 @@ def _histogram(aps: list[float]) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures_and_views() -> str:
+def _images_and_views() -> str:
     try:
         views = TrainSet.read(PREPARED / "train.h5")
     except UserError:
         return ""
     groups = len(np.unique(views.group[views.group >= 0]))
-    return f"{len(views.group)} pictures, {groups} groups, {len(views.view_image)} views"
+    return f"{len(views.group)} images, {groups} groups, {len(views.view_image)} views"
 
 
 def _dims(dim: int | dict[str, int]) -> str:

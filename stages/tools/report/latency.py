@@ -1,7 +1,7 @@
-"""What a description costs on this machine: milliseconds a picture, measured once and kept.
+"""What a description costs on this machine: milliseconds an image, measured once and kept.
 
-The time is that of the network alone, one picture at a time at all scales of the protocol; reading
-the picture is not in it. It depends on the architecture, not on the weights, so equal networks
+The time is that of the network alone, one image at a time at all scales of the protocol; reading
+the image is not in it. It depends on the architecture, not on the weights, so equal networks
 share one measurement. Kept in `data/speed.json` by machine.
 """
 
@@ -44,7 +44,7 @@ def of_student(config: dict[str, Any], px: int, scales: str) -> Spec:
 
 def of_teacher(settings: dict[str, Any], px: int, scales: str) -> Spec:
     """What a teacher (its map in params.yaml) is asked to do."""
-    left = ("image_px", "licence", "sha256")
+    left = ("image_px", "license", "sha256")
     kept = {k: v for k, v in settings.items() if k not in left}
     return {"teacher": kept, "px": px, "scales": scales}
 

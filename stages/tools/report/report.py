@@ -3,7 +3,7 @@
     whiten-mtd report OUT.html [--exp EXPERIMENT ...]
 
 Reads the files of the finished run in this folder, and those of DVC experiments by name. The page
-holds its pictures and has no script: it reads the same offline, anywhere.
+holds its images and has no script: it reads the same offline, anywhere.
 """
 
 import csv
@@ -69,12 +69,12 @@ def title(run: Run) -> dict[str, Any]:
     return {
         "student": run.config["model"], "data": data, "difficulty": difficulty, "map": student,
         "untrained": scores["untrained"][difficulty]["map"], "best": best, "teacher": white[best],
-        "fused": scores["fused"][difficulty]["map"], "dim": run.config["dim"],
+        "ensemble": scores["ensemble"][difficulty]["map"], "dim": run.config["dim"],
     }  # fmt: skip
 
 
 def section(run: Run, others: list[Run], data: str, costs: Known) -> dict[str, Any]:
-    """One evaluation set: table, trade-off picture, distributions, queries."""
+    """One evaluation set: table, trade-off image, distributions, queries."""
     from . import charts
 
     difficulty = run.main_difficulty(data)
@@ -96,7 +96,7 @@ def section(run: Run, others: list[Run], data: str, costs: Known) -> dict[str, A
 
 
 def _point(row: dict[str, Any], difficulty: str, drawn_as: str) -> "Point":
-    """A row of the table as a point of the trade-off picture."""
+    """A row of the table as a point of the trade-off image."""
     from .charts import Point
 
     return Point(
@@ -112,7 +112,7 @@ def fusion(run: Run) -> dict[str, Any]:
     found = evidence.fusion(run)
     if not found["missing"]:
         won = found["won"]
-        found["picture"] = charts.winners(found["teachers"], won.highest, won.lowest)
+        found["image"] = charts.winners(found["teachers"], won.highest, won.lowest)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Print the scores of the latest run, where its pictures are, and what to try next.
+"""Print the scores of the latest run, where its images are, and what to try next.
 
 whiten-mtd results
 """
@@ -21,7 +21,7 @@ NEXT = """Try next (source .venv/bin/activate first):
   dvc exp run -S train.loss=contrastive      # no teacher at all: the honest baseline
   dvc exp show                               # all experiments side by side
   whiten-mtd verify                          # stored descriptors against the live teachers
-  whiten-mtd report report.html              # all of it on one page, with pictures"""
+  whiten-mtd report report.html              # all of it on one page, with images"""
 
 
 @app.command()
@@ -32,17 +32,18 @@ def main(
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print the scores of the latest run."""
-    table = files.read_json(results / "metrics.json")
+    table = score_table.renamed(files.read_json(results / "metrics.json"), f"{results}")
     if json:
         console.result(files.to_json(table).rstrip())
         return
     order = ("student", "asymmetric", "untrained")
+    last = ("ensemble", "fused")
     table = {
-        data: {m: scores[m] for m in sorted(scores, key=lambda m: (m not in order, m == "fused"))}
+        data: {m: scores[m] for m in sorted(scores, key=lambda m: (m not in order, m in last))}
         for data, scores in table.items()
     }
     console.result(score_table.as_text(table))
-    rules = scoring_rules.read(results / "protocol.json")
+    rules = scoring_rules.read(results)
     for name, of_models in rules.items():
         console.result("\n".join(scoring_rules.lines(name, of_models)))
     if against is not None:
@@ -54,19 +55,19 @@ def main(
         student = models["student"]
         console.result(
             f"\n{name}: student of {student['dim']} dimensions, first weights {student['init']}; "
-            f"pictures: {', '.join(str(p) for p in pictures(results, name))}"
+            f"images: {', '.join(str(p) for p in images(results, name))}"
         )
     console.result(f"\n{NEXT}")
 
 
 def compared(
-    table: dict[str, Any], rules: dict[str, dict[str, scoring_rules.Protocol]], against: Path
+    table: dict[str, Any], rules: dict[str, dict[str, scoring_rules.ScoringRules]], against: Path
 ) -> None:
     """The change of mAP from the run in `against`; a warning where the protocols differ."""
-    earlier = files.read_json(against / "metrics.json")
-    rules_then = scoring_rules.read(against / "protocol.json")
+    before = score_table.renamed(files.read_json(against / "metrics.json"), f"{against}")
+    rules_then = scoring_rules.read(against)
     for name in table:
-        then = score_table.flat(earlier.get(name, {}))
+        then = score_table.flat(before.get(name, {}))
         for model, scores in score_table.flat(table[name]).items():
             if model not in then:
                 continue
@@ -102,7 +103,7 @@ def costs(results: Path, params_file: Path) -> Iterator[str]:
         return  # a run that is not whole has scores to print all the same
 
 
-def pictures(results: Path, name: str) -> list[Path]:
+def images(results: Path, name: str) -> list[Path]:
     """What there is to look at of one set, and the training curve."""
     drawn = [results / "plots" / name / f for f in ("queries.png", "map.png", "similarities.png")]
     return [p for p in (*drawn, Path("models/student/training.png")) if p.is_file()]

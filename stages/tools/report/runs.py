@@ -15,6 +15,7 @@ from ...core import params
 from ...core.errors import UserError
 from ...core.plugins import nearest
 from ...retrieval import metrics, scoring_rules
+from ...retrieval.score_table import renamed
 from ...retrieval.scoring_rules import UNKNOWN
 from . import latency
 
@@ -35,33 +36,30 @@ class Run:
     history: list[dict[str, float]]
     config: dict[str, Any]
     params: dict[str, Any]
-    rules: dict[
-        str, dict[str, scoring_rules.Protocol]
-    ]  # set -> model -> what its score was made by
+    rules: dict[str, dict[str, scoring_rules.ScoringRules]]  # set -> model -> its scoring rules
 
     @classmethod
     def read(cls, name: str, read: Read) -> "Run":
         """All of it through `read`. Raises UserError naming the file that is missing."""
 
-        def parsed(path: str) -> Any:
+        def parsed(path: str, old: str = "") -> Any:
             try:
-                return json.loads(_file(read, path, name))
+                return json.loads(_file(read, path, name, old))
             except ValueError as error:
                 raise UserError(f"{name}: {path}: not JSON ({error})") from None
 
         scores = parsed("data/results/metrics.json")
         if not isinstance(scores, dict) or not scores:
             raise UserError(f"{name}: data/results/metrics.json: no scores; evaluation is empty")
+        scores = renamed(scores, name)
+        rules = parsed(*(f"data/results/{f}" for f in (scoring_rules.FILE, scoring_rules.OLD_FILE)))
         queries = _table(read, "data/results/queries.csv", name, _of_queries)
         history = _table(read, "models/student/history.csv", name, _of_steps)
         text = _file(read, "params.yaml", name)
         return cls(
             name, scores, parsed("data/results/models.json"), queries, history,
             parsed("models/student/config.json"), YAML(typ="safe").load(text),
-            {
-                s: {m: scoring_rules.from_map(p, f"{name}: {s}, {m}") for m, p in of.items()}
-                for s, of in parsed("data/results/protocol.json").items()
-            },
+            scoring_rules.parse(rules, name),
         )  # fmt: skip
 
     def main_difficulty(self, data: str) -> str:
@@ -87,7 +85,7 @@ class Run:
         px, scales = str(about.get("image_px")), str(about.get("scales", UNKNOWN))
         own = ("student", "untrained", *self.params["teachers"])
         if not px.isdecimal() or scales == UNKNOWN or model not in own:
-            return None  # ready descriptors, pictures as they are, an earlier student
+            return None  # ready descriptors, images as they are, an earlier student
         return self._spec(model, int(px), scales, int(about["dim"]))
 
     def _spec(self, model: str, px: int, scales: str, dim: int) -> latency.Spec:
@@ -167,10 +165,13 @@ def gain(run: Run, base: Run, data: str, difficulty: str) -> tuple[float, float,
     return (float(change.mean()), *metrics.bootstrap(change))
 
 
-def _file(read: Read, path: str, name: str) -> str:
+def _file(read: Read, path: str, name: str, old: str = "") -> str:
+    """The text of `path`, or where it is missing of `old`, as runs of 0.1 call it."""
     try:
         return read(path).decode("utf-8")
     except FileNotFoundError:
+        if old:
+            return _file(read, old, name)
         how = "run `dvc repro` first" if name == HERE else "run that experiment again"
         raise UserError(f"{name}: {path} is missing; {how}") from None
     except UnicodeDecodeError:

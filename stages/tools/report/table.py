@@ -1,4 +1,4 @@
-"""Teachers against student, a row a model: its scores and what describing a picture costs."""
+"""Teachers against student, a row a model: its scores and what describing an image costs."""
 
 import importlib.util
 from typing import Any
@@ -22,11 +22,11 @@ def timed(runs: list[Run], speed: bool) -> Known:
 
 
 def table(run: Run, data: str, costs: Known) -> list[dict[str, Any]]:
-    """A row a model: scores, interval of the main mAP, and what a picture costs."""
+    """A row a model: scores, interval of the main mAP, and what an image costs."""
     difficulty = run.main_difficulty(data)
     rows = []
-    order = ["student", "asymmetric", "compatible", "earlier", "untrained"]
-    order += [*run.params["teachers"], "fused"]
+    order = ["student", "asymmetric", "new_on_old", "old_model", "untrained"]
+    order += [*run.params["teachers"], "ensemble", "fused"]
     shown = {m: run.metrics[data][m] for m in order if m in run.metrics[data]}
     for label, scores in score_table.flat(shown).items():
         aps = np.array([*run.queries.get((data, label, difficulty), {}).values()])
@@ -41,24 +41,24 @@ def table(run: Run, data: str, costs: Known) -> list[dict[str, Any]]:
 
 
 def role(label: str) -> str:
-    """How a model is drawn in the trade-off picture; empty: not at all."""
+    """How a model is drawn in the trade-off image; empty: not at all."""
     name, _, state = label.rpartition(" ")
     if name:
         return "teacher" if state == "whitened" else ""
-    return label if label in ("student", "untrained", "fused") else ""
+    return label if label in ("student", "untrained", "ensemble") else ""
 
 
 def cost(run: Run, data: str, label: str, costs: Known) -> dict[str, Any]:
-    """ms, parameters (millions), bytes and dim of a model's description of one picture."""
+    """ms, parameters (millions), bytes and dim of a model's description of one image."""
     name, _, state = label.rpartition(" ")
-    if label == "fused":
+    if label in ("ensemble", "fused"):
         parts = [cost(run, data, f"{t} whitened", costs) for t in run.params["ensemble"]]
         total = {
             k: sum(p[k] for p in parts) if all(p[k] for p in parts) else None
             for k in ("ms", "parameters", "dim")
         }
         return {**total, "bytes": 2 * (total["dim"] or 0), "px": None}
-    model = name or ("student" if label in ("asymmetric", "compatible") else label)
+    model = name or ("student" if label in ("asymmetric", "new_on_old") else label)
     about = run.models[data][model]
     spec = run.spec(data, model)
     found = costs.get(files.digest_of(spec), {}) if spec else {}

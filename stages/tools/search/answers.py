@@ -32,7 +32,7 @@ def open_index(folder: Path, model: Path | None) -> tuple[Index, Exported]:
 
 
 def answers(found: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
-    """For each query row its first pictures: path, file, score; match where calibrated."""
+    """For each query row its first images: path, file, score; match where calibrated."""
     calibration = found.about.get("calibration")
     threshold = calibration["threshold"] if calibration else None
     out = []
@@ -55,12 +55,12 @@ def answers(found: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
 def ready(source: Path, dim: int | None = None) -> tuple[store.Stored, np.ndarray, list[str]]:
     """A descriptor file, its (n, d) float32 rows and its ids.
 
-    Raises UserError unless it holds one finite descriptor a picture, of `dim` numbers where given.
+    Raises UserError unless it holds one finite descriptor an image, of `dim` numbers where given.
     """
     stored = store.Stored(source, "descriptors")
     rows = np.asarray(stored["descriptor"], dtype=np.float32)
     if rows.ndim != 2 or "start" in stored or not np.isfinite(rows).all():
-        raise UserError(f"{source}: not one finite descriptor a picture; describe again")
+        raise UserError(f"{source}: not one finite descriptor an image; describe again")
     names = [str(i) for i in stored["image_id"]]
     if len(names) != len(rows):
         raise UserError(f"{source}: its datasets have different lengths; describe again")

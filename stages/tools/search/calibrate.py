@@ -3,7 +3,7 @@
     whiten-mtd calibrate my-index --rate 0.01
     whiten-mtd calibrate my-index --measure data/prepared/evaluation/mine.h5
 
-The groups that `prepare` set aside are described by the index's own student. A pair of pictures of
+The groups that `prepare` set aside are described by the index's own student. A pair of images of
 different groups is a false match where it reaches the threshold; `--rate` is their share. What
 that means for a whole search of this index is said too, or calibrated by `--per search`.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from ...core import console, files, store
+from ...core import console, files
 from ...core.errors import UserError
 from ...images.sets import EvaluationSet
 from ...retrieval.onnx_student import Exported
@@ -29,7 +29,7 @@ FEW_GROUPS = 20  # below it the rate on other groups is not much like the one as
 
 @dataclass(frozen=True)
 class Labelled:
-    """Described pictures and the number of the thing that each shows."""
+    """Described images and the number of the thing that each shows."""
 
     rows: np.ndarray
     group: np.ndarray
@@ -39,8 +39,8 @@ class Labelled:
 @app.command()
 def main(
     index: Path,
-    pictures: Path = typer.Option(
-        Path("data/prepared/validation.h5"), help="Pictures of known groups, never trained on."
+    images: Path = typer.Option(
+        Path("data/prepared/validation.h5"), help="Images of known groups, never trained on."
     ),
     rate: float = typer.Option(0.01, help="Share of false matches to allow, 0 to 1."),
     per: str = typer.Option("pair", help="Of pairs, or of searches: pair or search."),
@@ -53,20 +53,20 @@ def main(
     indexes.current(index)  # before anything is made in a folder that is no index
     with indexes.writing(index):
         found, net = answers.open_index(index, model)
-        known = labelled(pictures, net)
+        known = labelled(images, net)
         scores = false_scores(found, known) if per == "pair" else search_scores(found, known)
         if len(scores) * rate < 1:
             raise UserError(
-                f"{pictures}: {len(scores)} {per}s of different things cannot tell a rate of "
-                f"{rate:g}; give more pictures, or a rate of at least {1 / max(len(scores), 1):.2g}"
+                f"{images}: {len(scores)} {per}s of different things cannot tell a rate of "
+                f"{rate:g}; give more images, or a rate of at least {1 / max(len(scores), 1):.2g}"
             )
         threshold = threshold_at(scores, rate)
         groups = len(np.unique(known.group))
         calibration = {
             "threshold": threshold, "rate": rate, "per": per, "samples": len(scores),
-            "groups": groups, "pictures": files.digest_of(known.files),
+            "groups": groups, "images": files.digest_of(known.files),
         }  # fmt: skip
-        columns = store.Stored(index / f"{found.generation:06d}" / "pictures.h5", "pictures")
+        columns = indexes.images_of(index / f"{found.generation:06d}")
         names = ("id", "root", "path", "image_id", "bytes")
         about = {**found.about, "calibration": calibration}
         indexes.write(index, found.index, {n: columns[n] for n in names}, about)
@@ -76,7 +76,7 @@ def main(
             f"alike, and other groups may match several times as often; {FEW_GROUPS} tell more"
         )
     console.result(f"threshold {threshold:.4f}, at {100 * rate:g} % false matches per {per}")
-    report(found, known, threshold, pictures)
+    report(found, known, threshold, images)
     if measure is not None:
         report(found, labelled(measure, net), threshold, measure)
 
@@ -85,11 +85,11 @@ def report(found: Index, known: Labelled, threshold: float, of: Path) -> None:
     """What the threshold does on a set: false and true matches of pairs, false ones of searches."""
     false, true = false_scores(found, known), true_scores(found, known)
     searches = search_scores(found, known)
-    text = f"{of}: {len(np.unique(known.group))} things, {len(known.group)} pictures: "
+    text = f"{of}: {len(np.unique(known.group))} things, {len(known.group)} images: "
     text += f"{share(false, threshold)} of {len(false)} pairs of different things match, "
     text += f"{share(true, threshold)} of {len(true)} pairs of the same; "
     text += f"{share(searches, threshold)} of {len(searches)} searches for what this index of "
-    console.result(text + f"{len(found)} pictures has not would match something")
+    console.result(text + f"{len(found)} images has not would match something")
 
 
 def share(scores: np.ndarray, threshold: float) -> str:
@@ -98,9 +98,9 @@ def share(scores: np.ndarray, threshold: float) -> str:
 
 
 def labelled(path: Path, net: Exported) -> Labelled:
-    """Describe a set with a ground truth; pictures that no query names are things of their own."""
+    """Describe a set with a ground truth; images that no query names are things of their own."""
     found = EvaluationSet.read(path)
-    found.check_pictures()
+    found.check_images()
     truth = files.read_json(path.with_suffix(".json"))
     row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
     group = np.arange(len(row))
@@ -110,11 +110,11 @@ def labelled(path: Path, net: Exported) -> Labelled:
         group[np.isin(group, group[members])] = group[members].min()
     if len(np.unique(group)) < 2:
         raise UserError(
-            f"{path}: {len(row)} pictures of {len(np.unique(group))} groups; calibration needs "
-            "two groups at least: raise prepare.validation_share, or give --pictures"
+            f"{path}: {len(row)} images of {len(np.unique(group))} groups; calibration needs "
+            "two groups at least: raise prepare.validation_share, or give --images"
         )
     paths = [str(found.file(i).resolve()) for i in range(len(row))]
-    rows, kept, errors = net.pictures([Path(f) for f in paths])
+    rows, kept, errors = net.images([Path(f) for f in paths])
     if errors:
         raise UserError(errors[0])
     return Labelled(rows, group[kept], [paths[i] for i in kept])
@@ -127,19 +127,19 @@ def threshold_at(scores: np.ndarray, rate: float) -> float:
 
 
 def false_scores(found: Index, known: Labelled) -> np.ndarray:
-    """Scores of a query of one thing with pictures of another, as the index would keep them."""
+    """Scores of a query of one thing with images of another, as the index would keep them."""
     other = known.group[:, None] != known.group
     return (known.rows @ faiss_index.seen(found.index, known.rows).T)[other]
 
 
 def true_scores(found: Index, known: Labelled) -> np.ndarray:
-    """Scores of different pictures of one thing."""
+    """Scores of different images of one thing."""
     same = (known.group[:, None] == known.group) & ~np.eye(len(known.group), dtype=bool)
     return (known.rows @ faiss_index.seen(found.index, known.rows).T)[same]
 
 
 def search_scores(found: Index, known: Labelled) -> np.ndarray:
-    """Best score of each picture in the index with the pictures of its own thing left out."""
+    """Best score of each image in the index with the images of its own thing left out."""
     places: dict[str, int] = {f: i for i, f in enumerate(found.files())}
     own: dict[int, set[int]] = {}
     for file, group in zip(known.files, known.group.tolist(), strict=True):

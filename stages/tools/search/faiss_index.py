@@ -58,7 +58,7 @@ def _ivfpq(n: int, dim: int) -> Any:
     """An untrained IVF-PQ index with ids of its own: an ID map over it loses track on removal."""
     if n < TRAIN_ROWS:
         raise UserError(
-            f"{n} pictures are too few for ivfpq, which needs {TRAIN_ROWS}; use sq8, or none"
+            f"{n} images are too few for ivfpq, which needs {TRAIN_ROWS}; use sq8, or none"
         )
     if not (parts := [m for m in (32, 16, 8, 4) if dim % m == 0 and dim // m >= 2]):
         raise UserError(f"ivfpq needs dimensions divisible by 4, not {dim}; use sq8, or none")

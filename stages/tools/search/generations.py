@@ -1,7 +1,7 @@
 """A searchable index: a folder of numbered generations and a pointer that switches atomically.
 
     my-index/CURRENT              the number of the generation in use
-    my-index/000001/              index.faiss, pictures.h5 (id, path, root), index.json
+    my-index/000001/              index.faiss, images.h5 (id, path, root), index.json
     my-index/models/DIGEST.onnx   the exported student, where one was given
 
 A generation never changes once it is written. `index.json` holds the digests of the other files,
@@ -25,7 +25,8 @@ from ...core import files, store
 from ...core.errors import UserError
 
 KEEP = 5  # generations, the current one among them
-PARTS = ("index.faiss", "pictures.h5")
+PARTS = ("index.faiss", "images.h5")
+OLD_IMAGES = "pictures.h5"  # of indexes of 0.1
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Index:
         return len(self.ids)
 
     def file(self, row: int) -> Path:
-        """Where the picture of a row lies (or lay)."""
+        """Where the image of a row lies (or lay)."""
         return Path(self.about["roots"][self.root[row]]) / str(self.path[row])
 
     def files(self) -> list[str]:
-        """The place of every picture: what makes it the same one when it is added again."""
+        """The place of every image: what makes it the same one when it is added again."""
         return [str(self.file(row)) for row in range(len(self))]
 
     @property
@@ -113,10 +114,10 @@ def read(folder: Path, generation: int | None = None) -> Index:
     for name, digest in about["files"].items():
         if not (place / name).is_file() or files.digest_of_file(place / name) != digest:
             raise _damaged(place / name)
-    pictures = store.Stored(place / "pictures.h5", "pictures")
+    images = images_of(place)
     index = faiss.read_index(str(place / "index.faiss"))
-    found = Index(folder, number, about, index, np.asarray(pictures["id"]),
-                  np.asarray(pictures["root"]), pictures["path"], pictures["image_id"])  # fmt: skip
+    found = Index(folder, number, about, index, np.asarray(images["id"]),
+                  np.asarray(images["root"]), images["path"], images["image_id"])  # fmt: skip
     if (model := found.model()) is not None and (
         not model.is_file() or files.digest_of_file(model) != about["model"]
     ):
@@ -124,8 +125,15 @@ def read(folder: Path, generation: int | None = None) -> Index:
     return found
 
 
+def images_of(place: Path) -> store.Stored:
+    """The images of the generation in `place`: id, root, path, image_id, bytes, a row each."""
+    if (place / OLD_IMAGES).is_file():
+        return store.Stored(place / OLD_IMAGES, "pictures")
+    return store.Stored(place / "images.h5", "images")
+
+
 def write(
-    folder: Path, index: Any, pictures: dict[str, np.ndarray], about: dict[str, Any],
+    folder: Path, index: Any, images: dict[str, np.ndarray], about: dict[str, Any],
     model: Path | None = None,
 ) -> int:  # fmt: skip
     """Write a new generation and point to it; returns its number. Call it in `writing`."""
@@ -135,9 +143,9 @@ def write(
     scratch.mkdir()
     try:
         faiss.write_index(index, str(scratch / "index.faiss"))
-        store.write(scratch / "pictures.h5", "pictures", pictures)
+        store.write(scratch / "images.h5", "images", images)
         about = {k: v for k, v in about.items() if k != "digest"}
-        about |= {"format": store.file_format("index"), "pictures": len(pictures["id"])}
+        about |= {"format": store.file_format("index"), "images": len(images["id"])}
         about["files"] = {name: files.digest_of_file(scratch / name) for name in PARTS}
         about["model"] = _keep_model(folder, model) if model is not None else about.get("model")
         files.write_text(

@@ -35,7 +35,7 @@ def application(service: Service, host: str) -> Starlette:
     """The routes, each counted, each error one line of JSON."""
     routes = [
         ("/", "GET", page), ("/search", "POST", search), ("/healthz", "GET", health),
-        ("/metrics", "GET", metrics), ("/picture/{generation:int}/{id:int}", "GET", picture),
+        ("/metrics", "GET", metrics), ("/image/{generation:int}/{id:int}", "GET", image),
     ]  # fmt: skip
     # A page of another site must not reach us under a name of its own (DNS rebinding).
     hosts = ["*"] if host in ("0.0.0.0", "::") else [host, "127.0.0.1", "localhost"]
@@ -49,10 +49,10 @@ def application(service: Service, host: str) -> Starlette:
 
 
 async def page(service: Service, request: Request) -> Response:
-    """The page to drop a picture on; it may load nothing from elsewhere."""
+    """The page to drop an image on; it may load nothing from elsewhere."""
     loaded, nonce = await service.latest(), secrets.token_urlsafe(12)
     text = pages.render(
-        "serve.html", index=service.folder.name, pictures=len(loaded.index),
+        "serve.html", index=service.folder.name, images=len(loaded.index),
         generation=loaded.index.generation, nonce=nonce,
     )  # fmt: skip
     policy = (
@@ -63,7 +63,7 @@ async def page(service: Service, request: Request) -> Response:
 
 
 async def search(service: Service, request: Request) -> Response:
-    """The pictures nearest to the one that the client sends."""
+    """The images nearest to the one that the client sends."""
     start = time.perf_counter()
     top = request.query_params.get("top", "20")
     if not top.isdecimal() or not 1 <= int(top[:9]) <= TOP:
@@ -74,31 +74,31 @@ async def search(service: Service, request: Request) -> Response:
         answer = await run_in_threadpool(service.search, loaded, name, data, int(top))
     seconds = time.perf_counter() - start
     service.counts.searched(seconds)
-    about = {"generation": loaded.index.generation, "pictures": len(loaded.index)}
+    about = {"generation": loaded.index.generation, "images": len(loaded.index)}
     return JSONResponse({**answer, **about, "milliseconds": round(1000 * seconds)})
 
 
-async def picture(service: Service, request: Request) -> Response:
-    """A thumbnail of a picture of the index."""
+async def image(service: Service, request: Request) -> Response:
+    """A thumbnail of an image of the index."""
     index = service.now.index
     if request.path_params["generation"] != index.generation:
         raise Refusal(404, "of another generation; search again")
     wanted = min(request.path_params["id"], 2**62)
     row = int(index.ids.searchsorted(wanted))
     if row >= len(index) or int(index.ids[row]) != wanted:
-        raise Refusal(404, "no such picture")
+        raise Refusal(404, "no such image")
     try:
         async with service.places:
             small = await run_in_threadpool(pages.thumbnail, index.file(row), pages.LARGE_PX)
     except UserError:
-        raise Refusal(404, "the picture is no longer where it was") from None
+        raise Refusal(404, "the image is no longer where it was") from None
     return Response(small, media_type="image/jpeg")
 
 
 async def health(service: Service, request: Request) -> Response:
     """Whether it answers, and from which generation."""
     index = (await service.latest()).index
-    return JSONResponse({"status": "ok", "generation": index.generation, "pictures": len(index)})
+    return JSONResponse({"status": "ok", "generation": index.generation, "images": len(index)})
 
 
 async def metrics(service: Service, request: Request) -> Response:
@@ -108,9 +108,9 @@ async def metrics(service: Service, request: Request) -> Response:
 
 
 async def upload(request: Request, limits: Limits) -> tuple[str, bytes]:
-    """(name, bytes) of the picture sent, in a form's field `file` or as the body itself.
+    """(name, bytes) of the image sent, in a form's field `file` or as the body itself.
 
-    Raises Refusal: 413 too large, 408 too slow, 400 no picture.
+    Raises Refusal: 413 too large, 408 too slow, 400 no image.
     """
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal() or int(stated[:18]) > limits.bytes + FORM_BYTES:
@@ -124,11 +124,11 @@ async def upload(request: Request, limits: Limits) -> tuple[str, bytes]:
                 parts = [part async for part in _bounded(request, limits)]
                 name, data = "the upload", b"".join(parts)
     except TimeoutError:
-        raise Refusal(408, f"the picture did not arrive within {limits.seconds:g} s") from None
+        raise Refusal(408, f"the image did not arrive within {limits.seconds:g} s") from None
     if len(data) > limits.bytes:
         raise Refusal(413, f"at most {limits.bytes} bytes")
     if not data:
-        raise Refusal(400, "no picture in the request; send one as form field 'file' or as body")
+        raise Refusal(400, "no image in the request; send one as form field 'file' or as body")
     return name, data
 
 

@@ -1,12 +1,12 @@
-"""Make a searchable index of pictures or descriptors; add, remove, go back.
+"""Make a searchable index of images or descriptors; add, remove, go back.
 
-    whiten-mtd index my/pictures my-index --model exported
+    whiten-mtd index my/images my-index --model exported
     whiten-mtd index mine.h5 my-index --model exported --compress sq8
-    whiten-mtd index more/pictures my-index --add
+    whiten-mtd index more/images my-index --add
     whiten-mtd index my-index --remove 'old/*'
     whiten-mtd index my-index --rollback
 
-A source is a folder of pictures, a list of them or a descriptor file. Every change is a new
+A source is a folder of images, a list of them or a descriptor file. Every change is a new
 generation; searches that run meanwhile see the old one or the new one, never half of one.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from ...core import console, store
+from ...core import console
 from ...core.errors import UserError
 from ...images import listing
 from ...retrieval.onnx_student import Exported, identity_of, refuse_other
@@ -31,7 +31,7 @@ app = console.app()
 
 @dataclass(frozen=True)
 class Source:
-    """Described pictures of one origin: `rows` (n, dim) float32 as float16 keeps them."""
+    """Described images of one origin: `rows` (n, dim) float32 as float16 keeps them."""
 
     name: str
     root: Path
@@ -41,7 +41,7 @@ class Source:
     identity: dict[str, Any]
 
     def files(self) -> list[str]:
-        """The place of each picture."""
+        """The place of each image."""
         return [str(self.root / p) for p in self.path]
 
 
@@ -50,7 +50,7 @@ def main(
     paths: list[Path] = typer.Argument(..., metavar="[SOURCE]... INDEX"),
     model: Path = typer.Option(None, help="What `export` wrote; kept in the index."),
     add: bool = typer.Option(False, "--add", help="Add to the index, describing what is new only."),
-    remove: list[str] = typer.Option([], help="Take out pictures: a path, or a pattern with *."),
+    remove: list[str] = typer.Option([], help="Take out images: a path, or a pattern with *."),
     rollback: bool = typer.Option(False, "--rollback", help="Back to the generation before."),
     compress: str = typer.Option("flat", help="flat (exact), sq8 or ivfpq; recall is printed."),
 ) -> None:
@@ -87,22 +87,22 @@ def make(folder: Path, sources: list[Path], model: Path | None, kind: str) -> No
     if net is not None:
         parts_of_one(parts, net.identity(), str(net.path), net.about["dim"])
     parts_of_one(parts, parts[0].identity, parts[0].name, parts[0].rows.shape[1])
-    rows, pictures, roots = joined(parts, [], 0)
-    index, about = faiss_index.make(rows, pictures["id"], kind)
+    rows, images, roots = joined(parts, [], 0)
+    index, about = faiss_index.make(rows, images["id"], kind)
     about |= {"student": parts[0].identity, "roots": roots, "next_id": len(rows)}
-    number = indexes.write(folder, index, pictures, about, net.path if net else None)
+    number = indexes.write(folder, index, images, about, net.path if net else None)
     tell(folder, number)
 
 
 def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
-    """A generation with more pictures; those that are there stay as they are described."""
+    """A generation with more images; those that are there stay as they are described."""
     found = indexes.read(folder)
     wants_net = [s for s in sources if s.suffix != ".h5"]
     net = answers.student_of(found, model) if wants_net or model is not None else None
-    lengths = dict(zip(found.files(), pictures_of(found)["bytes"].tolist(), strict=True))
+    lengths = dict(zip(found.files(), images_of(found)["bytes"].tolist(), strict=True))
     parts = [read_source(source, net, lengths) for source in sources]
     parts_of_one(parts, found.student, str(folder), found.about["dim"])
-    rows, pictures, roots = joined(parts, list(found.about["roots"]), found.about["next_id"])
+    rows, images, roots = joined(parts, list(found.about["roots"]), found.about["next_id"])
     if not len(rows):
         console.say(f"{folder}: nothing new; generation {found.generation} stays")
         return
@@ -110,39 +110,39 @@ def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     keep = np.array([f not in again for f in found.files()], dtype=bool)
     if not keep.all():
         found.index.remove_ids(found.ids[~keep])
-    found.index.add_with_ids(rows, pictures["id"])
-    old = pictures_of(found)
+    found.index.add_with_ids(rows, images["id"])
+    old = images_of(found)
     merged = {
-        k: np.concatenate([np.asarray(old[k])[keep], np.asarray(v)]) for k, v in pictures.items()
+        k: np.concatenate([np.asarray(old[k])[keep], np.asarray(v)]) for k, v in images.items()
     }
     about = {**_changed(found.about), "roots": roots, "next_id": found.about["next_id"] + len(rows)}
     kept_model = net.path if net is not None and model is not None else None
     number = indexes.write(folder, found.index, merged, about, kept_model)
     if (found.about.get("calibration") or {}).get("per") == "search":
-        console.say("the threshold was calibrated for searches of fewer pictures: calibrate again")
+        console.say("the threshold was calibrated for searches of fewer images: calibrate again")
     tell(folder, number, f"{len(rows)} added, {int((~keep).sum())} of them anew; ")
 
 
 def take_out(folder: Path, patterns: list[str]) -> None:
-    """A generation without some pictures."""
+    """A generation without some images."""
     found = indexes.read(folder)
     names = list(zip(found.path.tolist(), found.files(), strict=True))
     gone = np.zeros(len(found), dtype=bool)
     for pattern in patterns:
         hit = np.array([any(_is_of(n, pattern) for n in both) for both in names], dtype=bool)
         if not hit.any():
-            raise UserError(f"{folder}: no picture {pattern!r}, for example: {found.path[0]}")
+            raise UserError(f"{folder}: no image {pattern!r}, for example: {found.path[0]}")
         gone |= hit
     if gone.all():
-        raise UserError(f"{folder}: that would remove all {len(found)} pictures; delete the folder")
+        raise UserError(f"{folder}: that would remove all {len(found)} images; delete the folder")
     found.index.remove_ids(found.ids[gone])
-    kept = {k: np.asarray(v)[~gone] for k, v in pictures_of(found).items()}
+    kept = {k: np.asarray(v)[~gone] for k, v in images_of(found).items()}
     number = indexes.write(folder, found.index, kept, _changed(found.about))
     tell(folder, number, f"{int(gone.sum())} removed; ")
 
 
 def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> Source:
-    """A descriptor file, or pictures described now; those of `lengths` (place: bytes) are known."""
+    """A descriptor file, or images described now; those of `lengths` (place: bytes) are known."""
     if source.suffix == ".h5":
         stored, rows, names = answers.ready(source)
         paths = [str(p) for p in stored["path"]] if "path" in stored else names
@@ -152,19 +152,19 @@ def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> 
         return Source(str(source), root, rows, paths, names, identity_of(stored))
     if net is None:
         raise UserError(
-            f"{source}: pictures need a student to describe them: --model EXPORTED "
+            f"{source}: images need a student to describe them: --model EXPORTED "
             "(`whiten-mtd export models/student exported`), or a descriptor file"
         )
     root, found = listing.listed(source)
     root = root.resolve()
     new = [p for p in found if lengths.get(str(root / p), -2) != _length(root / p)]
-    rows, kept, errors = net.pictures([root / p for p in new])
+    rows, kept, errors = net.images([root / p for p in new])
     for line in errors[:5]:
         console.say(f"left out: {line}")
     if len(errors) > 5:
         console.say(f"left out: {len(errors) - 5} more")
     if not kept and not lengths:
-        raise UserError(f"{source}: none of its {len(found)} pictures can be read")
+        raise UserError(f"{source}: none of its {len(found)} images can be read")
     new = [new[i] for i in kept]
     return Source(str(source), root, rows.astype(np.float16).astype(np.float32), new, new,
                   net.identity())  # fmt: skip
@@ -180,7 +180,7 @@ def parts_of_one(parts: list[Source], identity: dict[str, Any], whose: str, dim:
 def joined(
     parts: list[Source], roots: list[str], first_id: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
-    """(rows, the pictures' columns, all roots) of all sources; what is twice counts once."""
+    """(rows, the images' columns, all roots) of all sources; what is twice counts once."""
     met: set[str] = set()
     rows, columns = [], []
     for part in parts:
@@ -195,17 +195,17 @@ def joined(
                 )
     ids = np.arange(first_id, first_id + len(rows), dtype=np.int64)
     root_of, path, image_id, length = zip(*columns, strict=True) if columns else ((),) * 4
-    pictures: dict[str, np.ndarray] = {
+    images: dict[str, np.ndarray] = {
         "id": ids, "root": np.array(root_of, np.int32), "path": np.array(path, str),
         "image_id": np.array(image_id, str), "bytes": np.array(length, np.int64),
     }  # fmt: skip
     dim = parts[0].rows.shape[1]
-    return np.array(rows, np.float32).reshape(len(rows), dim), pictures, roots
+    return np.array(rows, np.float32).reshape(len(rows), dim), images, roots
 
 
-def pictures_of(found: Index) -> dict[str, np.ndarray]:
-    """The columns of a generation's pictures."""
-    file = store.Stored(found.folder / f"{found.generation:06d}" / "pictures.h5", "pictures")
+def images_of(found: Index) -> dict[str, np.ndarray]:
+    """The columns of a generation's images."""
+    file = indexes.images_of(found.folder / f"{found.generation:06d}")
     return {name: file[name] for name in ("id", "root", "path", "image_id", "bytes")}
 
 
@@ -213,8 +213,8 @@ def tell(folder: Path, number: int, what: str = "") -> None:
     """One line on a generation just written."""
     found = indexes.read(folder)
     size = (folder / f"{number:06d}" / "index.faiss").stat().st_size
-    text = f"{folder}: generation {number}, {what}{len(found)} pictures, {found.about['kind']}, "
-    text += f"{size / max(len(found), 1):.0f} bytes a picture"
+    text = f"{folder}: generation {number}, {what}{len(found)} images, {found.about['kind']}, "
+    text += f"{size / max(len(found), 1):.0f} bytes an image"
     if recall := found.about.get("recall"):
         text += f", recall@{faiss_index.EXACT_K} against exact {recall:.1f} %"
     if found.about["model"] is None:
@@ -227,7 +227,7 @@ def _is_of(name: str, pattern: str) -> bool:
 
 
 def _changed(about: dict[str, Any]) -> dict[str, Any]:
-    """What stays true of an index whose pictures change: not its recall, which was of the old."""
+    """What stays true of an index whose images change: not its recall, which was of the old."""
     return {key: value for key, value in about.items() if key != "recall"}
 
 

@@ -16,7 +16,7 @@ from . import answers
 from . import generations as indexes
 from .generations import Index
 
-AT_WORK = 2  # pictures decoded and described at a time; the others wait
+AT_WORK = 2  # images decoded and described at a time; the others wait
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # seconds, of the histogram of searches
 
 
@@ -30,7 +30,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may send: bytes, pixels of a picture, seconds to send in."""
+    """What a client may send: bytes, pixels of an image, seconds to send in."""
 
     bytes: int
     pixels: int
@@ -65,7 +65,7 @@ class Counts:
         """In Prometheus' text format."""
         name = "whiten_mtd"
         lines = [
-            f"# TYPE {name}_pictures gauge", f"{name}_pictures {len(loaded.index)}",
+            f"# TYPE {name}_images gauge", f"{name}_images {len(loaded.index)}",
             f"# TYPE {name}_generation gauge", f"{name}_generation {loaded.index.generation}",
             f"# TYPE {name}_switches_total counter", f"{name}_switches_total {self.switches}",
             f"# TYPE {name}_failed_switches_total counter",
@@ -117,13 +117,13 @@ class Service:
         return Loaded(*answers.open_index(self.folder, self.model))
 
     def search(self, loaded: Loaded, name: str, data: bytes, top: int) -> dict[str, Any]:
-        """The answer to an uploaded picture. Raises Refusal."""
+        """The answer to an uploaded image. Raises Refusal."""
         try:
             width, height = reading.shape(Path(name), data)
             if width * height > self.limits.pixels:
                 most = self.limits.pixels / 1e6
                 raise Refusal(413, f"{name}: {width} x {height}; at most {most:g} million pixels")
-            row = loaded.net.picture(Path(name), data)
+            row = loaded.net.image(Path(name), data)
         except UserError as error:
             raise Refusal(400, str(error)) from None
         answer = answers.answers(loaded.index, row[None], top)[0]

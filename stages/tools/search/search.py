@@ -1,10 +1,10 @@
-"""Find the pictures of an index that show what a picture shows. No torch is needed.
+"""Find the images of an index that show what an image shows. No torch is needed.
 
     whiten-mtd search my-index query.jpg
     whiten-mtd search my-index queries/ --json
     whiten-mtd search my-index query.jpg --html found.html
 
-A query is a picture, a folder or list of pictures, or a descriptor file.
+A query is an image, a folder or list of images, or a descriptor file.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from ...core import console
+from ...core import console, files
 from ...core.errors import UserError
 from ...images import listing
 from ...retrieval.onnx_student import identity_of, refuse_other
@@ -33,19 +33,19 @@ def main(
     top: int = typer.Option(10, min=1, max=1000, help="Results of each query."),
     model: Path = typer.Option(None, help="An exported student, where the index has none in it."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
-    html: Path = typer.Option(None, help="Write a page with pictures, readable offline."),
+    html: Path = typer.Option(None, help="Write a page with images, readable offline."),
 ) -> None:
     """Search INDEX for QUERIES."""
     if html is not None and (html.is_dir() or any(p.is_file() for p in html.parents)):
         raise UserError(f"--html {html}: no place for a file; give one like found.html")
     found = indexes.read(index)
-    files, rows = described(found, queries, model)
+    paths, rows = described(found, queries, model)
     said = [
         {"query": str(file), **answer}
-        for file, answer in zip(files, answers.answers(found, rows, top), strict=True)
+        for file, answer in zip(paths, answers.answers(found, rows, top), strict=True)
     ]
     about = {
-        "index": str(index), "generation": found.generation, "pictures": len(found),
+        "index": str(index), "generation": found.generation, "images": len(found),
         "threshold": (found.about.get("calibration") or {}).get("threshold"),
     }  # fmt: skip
     if html is not None:
@@ -70,10 +70,10 @@ def described(found: Index, queries: list[Path], model: Path | None) -> tuple[li
             rows.append(own)
             continue
         net = net or answers.student_of(found, model)
-        # A single file is a picture whatever it is called, unless it is a list.
+        # A single file is an image whatever it is called, unless it is a list.
         single = query.is_file() and query.suffix.lower() != ".txt"
         root, paths = (query.parent, [query.name]) if single else listing.listed(query)
-        own, kept, errors = net.pictures([root / p for p in paths])
+        own, kept, errors = net.images([root / p for p in paths])
         if errors:
             raise UserError(errors[0])
         names += [str(root / paths[i]) for i in kept]
@@ -107,12 +107,12 @@ def page(found: Index, said: list[dict[str, Any]]) -> str:
     ]
     return pages.render(
         "search.html", answers=shown, index=str(found.folder), generation=found.generation,
-        pictures=len(found), calibration=found.about.get("calibration"),
+        images=len(found), calibration=found.about.get("calibration"),
     )  # fmt: skip
 
 
 def _large(file: str) -> str | None:
-    return pages.picture(Path(file), px=pages.LARGE_PX)
+    return pages.image(Path(file), px=pages.LARGE_PX)
 
 
 if __name__ == "__main__":

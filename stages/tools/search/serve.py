@@ -1,4 +1,4 @@
-"""Serve an index on this machine: a page to drop a picture on, and an API. No torch is needed.
+"""Serve an index on this machine: a page to drop an image on, and an API. No torch is needed.
 
     whiten-mtd serve my-index
     curl -F file=@query.jpg 'http://127.0.0.1:8000/search?top=5'
@@ -26,7 +26,7 @@ def main(
     port: int = typer.Option(8000, min=0, max=65535, help="Port; 0: any free one."),
     model: Path = typer.Option(None, help="An exported student, where the index has none in it."),
     max_bytes: int = typer.Option(20_000_000, min=1, help="Largest upload, bytes."),
-    max_pixels: int = typer.Option(50_000_000, min=1, help="Largest picture, pixels."),
+    max_pixels: int = typer.Option(50_000_000, min=1, help="Largest image, pixels."),
     timeout: float = typer.Option(10.0, min=0.1, help="Seconds a client may take to send."),
 ) -> None:
     """Serve INDEX until interrupted."""
@@ -35,7 +35,7 @@ def main(
     try:
         with http_server.listen(host, port) as bound:
             name, number = bound.getsockname()[:2]
-            console.say(f"{index}: {len(service.now.index)} pictures at http://{name}:{number}")
+            console.say(f"{index}: {len(service.now.index)} images at http://{name}:{number}")
             http_server.run(service, bound, host)
     except OSError as error:
         number = error.errno or 0

@@ -87,7 +87,7 @@ def repository() -> Iterator[Finding]:
 
 
 def parameters(path: Path) -> Iterator[Finding]:
-    """All of params.yaml, then the teachers' weights and the pictures that it names."""
+    """All of params.yaml, then the teachers' weights and the images that it names."""
     try:
         found = list(forms(path))
     except ModuleNotFoundError as error:  # the line on the package says what to do

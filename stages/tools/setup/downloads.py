@@ -47,7 +47,7 @@ def descriptor_files(name: str, files: list[str]) -> Iterator[Finding]:
 
 
 def datasets(values: dict[str, Any], where: Path) -> Iterator[Finding]:
-    """The pictures of the training set and of every evaluation set."""
+    """The images of the training set and of every evaluation set."""
     used = {str(values["prepare"].get("dataset")): [""]} if values["prepare"] else {}
     for name, entry in (values["evaluation"] or {}).items():
         used.setdefault(str(entry.get("dataset")), []).append(str(name))

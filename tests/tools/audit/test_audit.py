@@ -17,7 +17,7 @@ from stages.distill.whitening import l2n
 from stages.images.sets import TrainSet
 from stages.tools.audit import audit, votes
 
-GROUPS, PICTURES, DIM = 40, 6, 48
+GROUPS, IMAGES, DIM = 40, 6, 48
 NAMES = ("a", "b")
 
 
@@ -25,12 +25,12 @@ class Planted:
     """Made descriptors of a world whose labels are wrong in known places.
 
     Groups 0 and 1 are called one, group 2 is called two (rows `half` have a label of their own),
-    and one picture each of groups 3 to 8 is called group 10 to 15.
+    and one image each of groups 3 to 8 is called group 10 to 15.
     """
 
     def __init__(self, folder: Path, noise: float = 1.1, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        self.truth = np.repeat(np.arange(GROUPS), PICTURES).astype(np.int32)
+        self.truth = np.repeat(np.arange(GROUPS), IMAGES).astype(np.int32)
         self.group = self.truth.copy()
         self.group[self.truth == 1] = 0
         self.half = np.flatnonzero(self.truth == 2)[:3]
@@ -47,7 +47,7 @@ class Planted:
             "image_id": np.array(path), "path": np.array(path), "group": self.group,
             "view_image": np.repeat(np.arange(n, dtype=np.int32), 2), "view": view,
         }  # fmt: skip
-        about = {"columns": "x y width height flip", "root": str(folder), "pictures": ""}
+        about = {"columns": "x y width height flip", "root": str(folder), "images": ""}
         store.write(folder / "data/prepared/train.h5", "train", arrays, **about)
         train = TrainSet.read(folder / "data/prepared/train.h5")
         for name in NAMES:
@@ -140,7 +140,7 @@ def test_own_csv_keeps_its_other_lines_and_names(planted: Planted) -> None:
     assert sum(b == f"house {planted.truth[i]}" for b, i in zip(back, planted.moved)) >= 4  # noqa: B905
 
 
-def test_lonely_pictures_and_one_teacher(planted: Planted) -> None:
+def test_unlabelled_images_and_one_teacher(planted: Planted) -> None:
     assert console.run(audit.app, ["--teacher", "a", "--shown", "0", "--json"]) == 0
     assert "weaker cases are not shown" in Path("audit/audit.html").read_text("utf-8")
 
@@ -179,7 +179,7 @@ def test_no_labels_and_other_views_are_refused(
         "image_id": views.image_id, "path": views.path, "view_image": views.view_image,
         "view": np.asarray(views.view),
     }  # fmt: skip
-    about = {"columns": "x y width height flip", "root": str(views.root), "pictures": ""}
+    about = {"columns": "x y width height flip", "root": str(views.root), "images": ""}
     for group, words in (
         (np.full(len(views.path), -1, np.int32), "no labels to vote on"),
         (views.group[::-1].copy(), "of other stored views"),
@@ -198,7 +198,7 @@ def test_planted_errors_of_the_demo_by_real_networks(tmp_path: Path) -> None:
         "lite0": {**lite, "model": "tf_efficientnet_lite0"},
         "early": {**lite, "model": "tf_efficientnet_lite2", "stage": 3},
     }
-    world = {"image_px": 192, "groups": 60, "pictures": 5, "evaluation_groups": 2}
+    world = {"image_px": 192, "groups": 60, "images": 5, "evaluation_groups": 2}
     changes = {f"datasets.demo.{k}": v for k, v in world.items()}
     changes |= {"prepare.validation_share": 0.0, "prepare.views": 3, "whiten.dim": 32}
     write_params(
@@ -216,15 +216,15 @@ def test_planted_errors_of_the_demo_by_real_networks(tmp_path: Path) -> None:
     rows = [audit.read(tmp_path / f"data/whitened/{n}.h5", views) for n in nets]
     group, moved = views.group.copy(), set()
     for a, b in np.random.default_rng(0).permutation(60)[:24].reshape(12, 2):
-        picture = int(np.flatnonzero(views.group == a)[0])
-        moved.add(picture)
-        group[picture] = b
+        image = int(np.flatnonzero(views.group == a)[0])
+        moved.add(image)
+        group[image] = b
     limit = votes.bounds(rows, group, neighbours=5, different=0.8, seed=0)
     found = audit.vote(rows, group, limit, listed=0.5, apply=0.6)
     parts = [set(c.left.tolist()) for c in found.cases if c.kind == "part"]
     right = sum(bool(p & moved) for p in parts)
     print(f"{len(parts)} parts, {right} right; {len(moved & set().union(*parts))} of 12 found")
-    assert len(moved & set().union(*parts)) >= 5  # a random picture is one of them at 4 %
+    assert len(moved & set().union(*parts)) >= 5  # a random image is one of them at 4 %
     assert right >= 0.2 * len(
         parts
     )  # by chance 4 %; so few and weak teachers say much that is wrong

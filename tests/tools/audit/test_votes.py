@@ -12,11 +12,11 @@ TEACHERS, DIM = 3, 48
 
 
 def world(
-    groups: int, pictures: int, noise: float, seed: int = 0
+    groups: int, images: int, noise: float, seed: int = 0
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Unit rows of each teacher: a centre a group and teacher, and noise; (n,) groups."""
     rng = np.random.default_rng(seed)
-    group = np.repeat(np.arange(groups), pictures).astype(np.int32)
+    group = np.repeat(np.arange(groups), images).astype(np.int32)
     rows = []
     for _ in range(TEACHERS):
         centre = l2n(rng.standard_normal((groups, DIM)))
@@ -30,11 +30,11 @@ def sims(rows: list[np.ndarray]) -> np.ndarray:
     return np.stack([r.astype(np.float64) @ r.astype(np.float64).T for r in rows])
 
 
-def test_pictures_are_the_means_of_their_views() -> None:
+def test_images_are_the_means_of_their_views() -> None:
     rng = np.random.default_rng(1)
     views = l2n(rng.standard_normal((7, 5))).astype(np.float16)
     spans = np.array([0, 2, 3, 7])
-    found = votes.of_pictures(views, spans).astype(np.float64)
+    found = votes.of_images(views, spans).astype(np.float64)
     for i, (a, b) in enumerate(zip(spans[:-1], spans[1:], strict=True)):
         mean = views[a:b].astype(np.float64).mean(0)
         np.testing.assert_allclose(found[i], mean / np.linalg.norm(mean), atol=2e-3)
@@ -47,7 +47,7 @@ def test_bounds_are_quantiles_of_pairs_of_different_groups() -> None:
     for t, s in enumerate(sims(rows)):
         assert (s[apart] <= limit.different[t]).mean() == pytest.approx(0.8, abs=0.01)
         above = ((s > limit.same[t]) & apart).sum(1).mean()
-        assert above == pytest.approx(5, rel=0.15)  # pictures of other groups, on average
+        assert above == pytest.approx(5, rel=0.15)  # images of other groups, on average
 
 
 @pytest.mark.parametrize("block", [7, 64, 4096])

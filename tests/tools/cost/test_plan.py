@@ -69,7 +69,7 @@ def test_before_anything_ran_it_knows_about_as_much(
     monkeypatch.chdir(empty)
     before = planned(capsys, "--no-calibrate")["counts"]
     assert before["evaluation"] == after["evaluation"] and before["batch"] == after["batch"]
-    for what in ("pictures", "views", "groups"):
+    for what in ("images", "views", "groups"):
         assert before[what] == pytest.approx(after[what], rel=0.25), what
     assert [p.name for p in empty.iterdir()] == ["params.yaml"]  # nothing is drawn or left
 
@@ -79,8 +79,8 @@ def test_hours_come_from_a_calibration(
 ) -> None:
     write_params(tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
-    few = planned(capsys, "--seconds", "1", "--pictures", "300")["seconds"]
-    many = planned(capsys, "--seconds", "1", "--pictures", "300000")["seconds"]
+    few = planned(capsys, "--seconds", "1", "--images", "300")["seconds"]
+    many = planned(capsys, "--seconds", "1", "--images", "300000")["seconds"]
     assert set(few) == {"prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate"}
     assert all(v >= 0 for v in few.values())
     assert many["extract"] > 20 * few["extract"] and many["train"] > 20 * few["train"]
@@ -91,7 +91,7 @@ def test_text_says_what_is_saved(
 ) -> None:
     write_params(tmp_path / "params.yaml", **{"train.epochs": 50, "prepare.epochs": 50})
     monkeypatch.chdir(tmp_path)
-    assert console.run(plan.app, ["--no-calibrate", "--pictures", "1000"]) == 0
+    assert console.run(plan.app, ["--no-calibrate", "--images", "1000"]) == 0
     said = capsys.readouterr().out
     assert "saved by the first training" in said and "2TD/B = 16.0" in said
     assert "time: not calibrated" in said and "total" in said
@@ -115,8 +115,8 @@ def test_a_teacher_without_weights_has_a_stand_in(
         ({"fuse.batch": "four"}, [], "fuse.batch"),
         ({"prepare.dataset": "nowhere"}, [], "nowhere"),
         ({"student": "resnet_no"}, ["--no-calibrate"], "resnet_no"),
-        ({}, ["--groups", "3"], "--groups goes with --pictures"),
-        ({}, ["--pictures", "3", "--groups", "9"], "at most as many"),
+        ({}, ["--groups", "3"], "--groups goes with --images"),
+        ({}, ["--images", "3", "--groups", "9"], "at most as many"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -43,13 +43,13 @@ def test_padding_by_whole_numbers_is_timms(k: int, s: int, d: int) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a random student `models/student`, pictures and params.yaml."""
+    """A folder with a random student `models/student`, images and params.yaml."""
     monkeypatch.chdir(tmp_path)
     net = students.create(
         "test_efficientnet", dim=16, image_px=40, pool="gem", gem_p=3.0, source="random", seed=0
     )
     students.save(net, tmp_path / "models/student", "", loss="relation")
-    tiny_onnx.pictures(tmp_path / "pictures")
+    tiny_onnx.images(tmp_path / "images")
     write_params(tmp_path / "params.yaml")
     return tmp_path
 
@@ -63,7 +63,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"student": [0.5], "default": [1.0]}, {"default": None}, ([0.5], 40)),
     ],
 )  # fmt: skip
-def test_pictures_are_taken_as_describe_took_them(
+def test_images_are_taken_as_describe_took_them(
     small: Path, monkeypatch: pytest.MonkeyPatch, scales, image_px, wanted
 ) -> None:  # type: ignore[no-untyped-def]
     told = []
@@ -76,7 +76,7 @@ def test_pictures_are_taken_as_describe_took_them(
     write_params(
         small / "params.yaml", **{"describe.scales": scales, "describe.image_px": image_px}
     )
-    assert console.run(export.app, ["models/student", "out", "--pictures", "pictures"]) == 2
+    assert console.run(export.app, ["models/student", "out", "--images", "images"]) == 2
     assert (told[0]["scales"], told[0]["image_px"]) == wanted
 
 
@@ -105,9 +105,9 @@ def test_scores_among_distractors_have_a_place_on_the_card(tmp_path: Path) -> No
 
 def test_the_exported_folder_loads_and_says_what_the_student_said(small: Path) -> None:
     write_params(small / "params.yaml", **{"describe.image_px": "native", "describe.scales": [1.0]})
-    assert console.run(export.app, ["models/student", "out", "--pictures", "pictures"]) == 0
+    assert console.run(export.app, ["models/student", "out", "--images", "images"]) == 0
     assert "`image_px` is null" in (small / "out/README.md").read_text()
-    root, names = listing.listed(small / "pictures")
+    root, names = listing.listed(small / "images")
     pixels = np.asarray(reading.read(root / names[0]))
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
@@ -115,7 +115,7 @@ def test_the_exported_folder_loads_and_says_what_the_student_said(small: Path) -
         assert torch.equal(load_student("out")(x), wanted)
     net = onnx_student.Exported.read(small / "out")
     assert net.identity()["image_px"] is None
-    rows, kept, errors = net.pictures([root / n for n in names])  # in their own size
+    rows, kept, errors = net.images([root / n for n in names])  # in their own size
     assert len(kept) == len(names) and not errors
     np.testing.assert_allclose(rows[0], wanted[0], atol=1e-4)
 
@@ -123,7 +123,7 @@ def test_the_exported_folder_loads_and_says_what_the_student_said(small: Path) -
 @pytest.mark.long
 def test_export_index_search_on_a_finished_run(world: Path) -> None:
     settings = YAML(typ="safe").load((world / "params.yaml").read_text())
-    settings["teachers"]["a"]["licence"] = "MIT"
+    settings["teachers"]["a"]["license"] = "MIT"
     with (world / "params.yaml").open("w") as f:
         YAML(typ="safe").dump(settings, f)
     done = tool("export", "models/student", "exported", cwd=world)
@@ -152,13 +152,13 @@ def test_export_index_search_on_a_finished_run(world: Path) -> None:
 
     stored = Stored(world / "data/described/student/demo.h5", "descriptors")
     files = [world / stored.text("root") / p for p in stored["path"]]
-    rows, kept, errors = net.pictures(files)
+    rows, kept, errors = net.images(files)
     box_free = [
         i for i, p in enumerate(stored["path"]) if "query" not in p
     ]  # some queries have a box
     assert not errors and kept == list(range(len(files)))
     np.testing.assert_allclose(rows[box_free], stored["descriptor"][box_free], atol=2e-3)
-    held = ("--pictures", "data/prepared/evaluation/demo.h5")  # validation is of one group here
+    held = ("--images", "data/prepared/evaluation/demo.h5")  # validation is of one group here
     said = tool("calibrate", "mine", "--rate", "0.1", *held, cwd=world).stdout
     assert "threshold" in said
     found = json.loads(tool("search", "mine", str(files[-1]), "--json", cwd=world).stdout)
@@ -169,10 +169,10 @@ def test_export_index_search_on_a_finished_run(world: Path) -> None:
 def test_export_refuses(world: Path) -> None:
     shutil.rmtree(world / "data/prepared")
     for arguments, word in (
-        (("models/student", "out"), "no pictures to compare on"),
+        (("models/student", "out"), "no images to compare on"),
         (("models/absent", "out"), "config.json"),
         (("models/student", "out.txt"), "ends in .onnx or .pt2"),
-        (("models/student", "out", "--pictures", "absent"), "neither a folder"),
+        (("models/student", "out", "--images", "absent"), "neither a folder"),
     ):
         done = tool("export", *arguments, cwd=world, check=False)
         assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr

@@ -37,7 +37,7 @@ def test_every_recipe_is_tuned_and_run_with_every_seed(project: Path, tmp_path: 
         ("labels", "student"), ("start", "student"), ("start", "asymmetric"),
     ]  # fmt: skip
     assert all(r["runs"] == "2" for r in rows)
-    # Labels alone were tuned, on groups set aside, and the choice is in the table.
+    # Labels alone were tuned, on validation groups, and the choice is in the table.
     assert said.stderr.count("train.temperature=0.1: ") == 1
     assert "train.temperature=0." in rows[0]["setting"]
     # Without a step of training no seed can matter but the ridge's sample, which is the whole.

@@ -121,13 +121,13 @@ def test_missing_parts_are_said_and_the_rest_is_shown(
     assert "similarities.png is missing" in seen
 
 
-def test_a_picture_that_cannot_be_read_leaves_its_place(
+def test_a_image_that_cannot_be_read_leaves_its_place(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for file in (world / "data/prepared/images/evaluation").rglob("query_0.jpg"):
-        file.write_bytes(b"no picture")
+        file.write_bytes(b"no image")
     code, page = made(world, monkeypatch)
-    assert code == 0 and page.read_text("utf-8").count("picture cannot be read") == 4
+    assert code == 0 and page.read_text("utf-8").count("image cannot be read") == 4
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,9 @@ def test_runs_that_cannot_be_compared_are_told_apart(
         content = Path(path).read_bytes()
         if path == "params.yaml":
             return content.replace(b"strategy: maxmin", b"strategy: mean")
-        return content.replace(b"0.707107", b"0.5") if path.endswith("protocol.json") else content
+        return (
+            content.replace(b"0.707107", b"0.5") if path.endswith("scoring_rules.json") else content
+        )
 
     there = runs.Run.read("there", other)
     assert runs.differences(there, here) == [("fuse.strategy", "maxmin", "mean")]

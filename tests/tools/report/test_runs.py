@@ -22,7 +22,7 @@ def a_run(**changed: str) -> runs.Run:
     return runs.Run.read("r", lambda path: files[path.split("/")[-1].split(".")[0]].encode())
 
 
-def test_what_evaluate_wrote_is_read_back_whatever_a_picture_is_called() -> None:
+def test_what_evaluate_wrote_is_read_back_whatever_a_image_is_called() -> None:
     rows = [("s", "a, whitened", "easy", name, f"{n:.4f}") for n, name in enumerate(ODD)]
     found = a_run(queries=files.to_csv([HEAD, *rows]))
     assert found.queries == {("s", "a, whitened", "easy"): {n: i for i, n in enumerate(ODD)}}

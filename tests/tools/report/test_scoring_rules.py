@@ -7,27 +7,27 @@ import pytest
 
 from stages.core import console, files
 from stages.retrieval import scoring_rules
-from stages.retrieval.scoring_rules import Protocol
+from stages.retrieval.scoring_rules import ScoringRules
 from stages.tools.report import compare, results
 
-HERE = Protocol("revisitop", "cut to boxes", "64", "1", "none", "float16", "aaaa", 20, 0)
+HERE = ScoringRules("revisitop", "cut to boxes", "64", "1", "none", "float16", "aaaa", 20, 0)
 THERE = replace(HERE, crop="whole", scales="1 0.5")
 SCORES = {"easy": {"map": 50.0}, "hard": {"map": 20.0}}
 
 
-def folder(path: Path, rules: Protocol, by: float = 0.0) -> Path:
+def folder(path: Path, rules: ScoringRules, by: float = 0.0) -> Path:
     scores = {d: {"map": s["map"] + by} for d, s in SCORES.items()}
     files.write_text(path / "metrics.json", files.to_json({"ox": {"student": scores}}))
     about = {"ox": {"student": {"dim": 4, "init": "random"}}}
     files.write_text(path / "models.json", files.to_json(about))
     rules_text = files.to_json(scoring_rules.as_map({"ox": {"student": rules}}))
-    files.write_text(path / "protocol.json", rules_text)
+    files.write_text(path / "scoring_rules.json", rules_text)
     return path
 
 
 @pytest.mark.parametrize("rules", [HERE, THERE])
 def test_results_against_an_earlier_run(
-    rules: Protocol, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rules: ScoringRules, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now, then = folder(tmp_path / "now", HERE, by=3), folder(tmp_path / "then", rules)
     assert console.run(results.app, ["--results", str(now), "--against", str(then)]) == 0
@@ -41,7 +41,7 @@ def test_results_against_an_earlier_run(
 
 
 def test_compare_warns_once_for_each_set_and_model() -> None:
-    def run(rules: Protocol) -> compare.Run:
+    def run(rules: ScoringRules) -> compare.Run:
         return compare.Run("a run", {}, {}, {}, [], {}, {}, rules={"ox": {"student": rules}})
 
     same = {"a": [run(HERE), run(HERE)], "b": [run(HERE)]}
@@ -58,6 +58,6 @@ def test_a_file_that_holds_no_protocol(tmp_path: Path, capsys: pytest.CaptureFix
         '{"ox": 3}',
         '{"ox": {"student": 3}}',
     ):
-        (now / "protocol.json").write_text(text)
+        (now / "scoring_rules.json").write_text(text)
         assert console.run(results.app, ["--results", str(now)]) == 2
         assert "protocol" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def columns(ids: np.ndarray) -> dict[str, np.ndarray]:
 def write(folder: Path, rows: np.ndarray, kind: str = "flat") -> int:
     ids = np.arange(len(rows), dtype=np.int64) * 3 + 1
     index, about = faiss_index.make(rows, ids, kind)
-    about |= {"student": {}, "roots": ["/pictures"], "next_id": 10**6}
+    about |= {"student": {}, "roots": ["/images"], "next_id": 10**6}
     with indexes.writing(folder):
         return indexes.write(folder, index, columns(ids), about)
 
@@ -36,7 +36,7 @@ def test_flat_is_brute_force(tmp_path: Path) -> None:
     sims = query @ rows.T
     np.testing.assert_array_equal(found, np.argsort(-sims, axis=1)[:, :10])
     np.testing.assert_allclose(scores, np.sort(sims, axis=1)[:, ::-1][:, :10], atol=1e-6)
-    assert indexes.read(tmp_path / "i").file(2) == Path("/pictures/7.jpg")
+    assert indexes.read(tmp_path / "i").file(2) == Path("/images/7.jpg")
 
 
 @pytest.mark.parametrize("kind", ["sq8", "ivfpq"])
@@ -82,7 +82,7 @@ def test_generations_and_rollback(tmp_path: Path) -> None:
         indexes.rollback(folder)
 
 
-@pytest.mark.parametrize("name", ["index.faiss", "pictures.h5", "index.json"])
+@pytest.mark.parametrize("name", ["index.faiss", "images.h5", "index.json"])
 @pytest.mark.parametrize("fault", ["cut", "changed", "absent"])
 def test_damage_is_one_line(tmp_path: Path, name: str, fault: str) -> None:
     folder = tmp_path / "i"

@@ -20,11 +20,11 @@ from stages.tools.search import generations as indexes
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a student and pictures, and an index of them."""
+    """A folder with a student and images, and an index of them."""
     monkeypatch.chdir(tmp_path)
     tiny_onnx.student(tmp_path / "exported/model.onnx")
-    tiny_onnx.pictures(tmp_path / "my pictures")
-    assert do(index, "my pictures", "mine", "--model", "exported") == 0
+    tiny_onnx.images(tmp_path / "my images")
+    assert do(index, "my images", "mine", "--model", "exported") == 0
     return tmp_path
 
 
@@ -46,10 +46,10 @@ def answers(capsys, *arguments: str) -> dict:  # type: ignore[no-untyped-def, ty
     return json.loads(capsys.readouterr().out)
 
 
-QUERY = "my pictures/größe 2/bild 1.png"
+QUERY = "my images/größe 2/bild 1.png"
 
 
-def test_a_picture_finds_itself_and_its_like(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+def test_a_image_finds_itself_and_its_like(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     found = answers(capsys, "mine", QUERY, "--top", "3")["answers"][0]
     assert found["match"] is None  # not calibrated
     assert found["results"][0]["path"] == "größe 2/bild 1.png"
@@ -57,7 +57,7 @@ def test_a_picture_finds_itself_and_its_like(place: Path, capsys) -> None:  # ty
     assert {r["path"].split("/")[0] for r in found["results"]} == {"größe 2"}
     assert do(search, "mine", QUERY) == 0
     assert "größe 2/bild 1.png" in capsys.readouterr().out.splitlines()[1]
-    many = answers(capsys, "mine", "my pictures", "--top", "1")["answers"]
+    many = answers(capsys, "mine", "my images", "--top", "1")["answers"]
     assert [a["results"][0]["file"].endswith(a["query"]) for a in many] == [True] * 18
 
 
@@ -65,17 +65,17 @@ def test_add_describes_only_what_is_new_and_remove_takes_out(
     place: Path, capsys, monkeypatch: pytest.MonkeyPatch  # type: ignore[no-untyped-def]
 ) -> None:  # fmt: skip
     described = []
-    real = index.Exported.pictures
+    real = index.Exported.images
     monkeypatch.setattr(
         index.Exported,
-        "pictures",
+        "images",
         lambda self, files: (described.extend(files), real(self, files))[1],
     )
-    tiny_onnx.pictures(place / "my pictures", groups=8)  # two folders more, same bytes
+    tiny_onnx.images(place / "my images", groups=8)  # two folders more, same bytes
     changed = place / QUERY
-    changed.write_bytes((place / "my pictures/größe 0/bild 0.png").read_bytes())
+    changed.write_bytes((place / "my images/größe 0/bild 0.png").read_bytes())
     before = indexes.read(Path("mine"))
-    assert do(index, "my pictures", "mine", "--add") == 0
+    assert do(index, "my images", "mine", "--add") == 0
     assert sorted(f.parent.name for f in described) == [
         "größe 2",
         *["größe 6"] * 3,
@@ -89,14 +89,14 @@ def test_add_describes_only_what_is_new_and_remove_takes_out(
     )
     top = answers(capsys, "mine", QUERY, "--top", "2")["answers"][0]["results"]
     assert {r["path"] for r in top} == {"größe 2/bild 1.png", "größe 0/bild 0.png"}
-    assert do(index, "my pictures", "mine", "--add") == 0
+    assert do(index, "my images", "mine", "--add") == 0
     assert indexes.current(Path("mine")) == 2  # nothing new: no generation
     assert do(index, "mine", "--remove", "größe 0/*", "--remove", str(changed)) == 0
     left = indexes.read(Path("mine"))
     assert len(left) == 20 and "größe 0" not in {p.split("/")[0] for p in left.path}
     assert do(index, "mine", "--rollback") == 0
     assert len(indexes.read(Path("mine"))) == 24
-    assert "no picture 'absent*'" in refused(capsys, index, "mine", "--remove", "absent*")
+    assert "no image 'absent*'" in refused(capsys, index, "mine", "--remove", "absent*")
     assert "remove all" in refused(capsys, index, "mine", "--remove", "*")
 
 
@@ -104,7 +104,7 @@ def test_descriptor_files_and_another_student(place: Path, capsys) -> None:  # t
     rows = np.eye(4, 8, dtype=np.float16)
     names = np.array([f"{i}.jpg" for i in range(4)])
     arrays = {"descriptor": rows, "image_id": names, "path": names}
-    same = {"weights": f"{0:032x}", "image_px": 48, "scales": "1 0.707107", "root": "my pictures"}
+    same = {"weights": f"{0:032x}", "image_px": 48, "scales": "1 0.707107", "root": "my images"}
     store.write(Path("a.h5"), "descriptors", arrays, **same)
     store.write(Path("b.h5"), "descriptors", arrays, **{**same, "weights": f"{1:032x}"})
     store.write(Path("c.h5"), "descriptors", arrays, **{**same, "scales": "1"})
@@ -128,23 +128,23 @@ def test_descriptor_files_and_another_student(place: Path, capsys) -> None:  # t
 def test_bad_input_is_one_line(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     Path("empty").mkdir()
     Path("rubbish").mkdir()
-    Path("rubbish/a.jpg").write_bytes(b"no picture")
+    Path("rubbish/a.jpg").write_bytes(b"no image")
     for arguments, word in (
-        (("empty", "new", "--model", "exported"), "no pictures in it"),
-        (("rubbish", "new", "--model", "exported"), "none of its 1 pictures can be read"),
-        (("my pictures", "new"), "--model"), (("absent", "new", "--model", "exported"), "neither a folder"),
-        (("my pictures", "new", "--model", "exported", "--compress", "zip"), "choose from"),
-        (("my pictures", "new", "--model", "exported", "--compress", "ivfpq"), "too few"),
+        (("empty", "new", "--model", "exported"), "no images in it"),
+        (("rubbish", "new", "--model", "exported"), "none of its 1 images can be read"),
+        (("my images", "new"), "--model"), (("absent", "new", "--model", "exported"), "neither a folder"),
+        (("my images", "new", "--model", "exported", "--compress", "zip"), "choose from"),
+        (("my images", "new", "--model", "exported", "--compress", "ivfpq"), "too few"),
         (("mine",), "give sources"), (("mine", "--rollback"), "no generation before"),
-        (("absent.h5", "new"), "no such file"), (("my pictures", "absent", "--add"), "no index there"),
-        (("my pictures", "rubbish", "--model", "exported"), "holds other things"),
+        (("absent.h5", "new"), "no such file"), (("my images", "absent", "--add"), "no index there"),
+        (("my images", "rubbish", "--model", "exported"), "holds other things"),
     ):  # fmt: skip
         assert word in refused(capsys, index, *arguments), arguments
         assert not Path("new").exists() and not Path("absent").exists()
     for query, word in (
-        ("rubbish/a.jpg", "cannot be read as a picture"),
+        ("rubbish/a.jpg", "cannot be read as an image"),
         ("absent.jpg", "absent.jpg"),
-        ("empty", "no pictures in it"),
+        ("empty", "no images in it"),
     ):
         assert word in refused(capsys, search, "mine", query)
     file = Path("mine/000001/index.faiss")
@@ -158,7 +158,7 @@ def test_a_command_that_fails_takes_nothing_away(place: Path, capsys) -> None:  
     assert "no index there" in refused(capsys, index, "theirs", "--rollback")
     assert list(Path("theirs").iterdir()) == []
     Path("mine/CURRENT").unlink()
-    for arguments in (("my pictures", "mine"), ("my pictures", "mine", "--add")):
+    for arguments in (("my images", "mine"), ("my images", "mine", "--add")):
         said = refused(capsys, index, *arguments, "--model", "exported")
         assert "CURRENT: missing" in said and "--rollback" in said
     assert "--rollback" in refused(capsys, calibrate, "mine")
@@ -193,35 +193,35 @@ def test_descriptors_that_do_not_say_whose_they_are(place: Path, capsys) -> None
 
 
 def test_brackets_in_a_name_and_what_goes_together(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    odd = Path("my pictures/größe 1/a [1].png")
+    odd = Path("my images/größe 1/a [1].png")
     odd.write_bytes(Path(QUERY).read_bytes())
-    assert do(index, "my pictures", "c", "--model", "exported", "--compress", "sq8") == 0
+    assert do(index, "my images", "c", "--model", "exported", "--compress", "sq8") == 0
     assert "recall" in indexes.read(Path("c")).about
     capsys.readouterr()
     assert do(index, "c", "--remove", "größe 1/a [1].png") == 0
-    assert "recall" not in capsys.readouterr().err  # it was of other pictures
+    assert "recall" not in capsys.readouterr().err  # it was of other images
     left = indexes.read(Path("c"))
     assert len(left) == 18 and "größe 1/a [1].png" not in left.path
-    assert do(index, "my pictures", "c", "--add") == 0
+    assert do(index, "my images", "c", "--add") == 0
     assert "recall" not in indexes.read(Path("c")).about
     assert "give sources" in refused(capsys, index, "c", "--remove", "größe 1/*", "--add")
-    for page in (".", "my pictures", f"{QUERY}/found.html"):
+    for page in (".", "my images", f"{QUERY}/found.html"):
         assert "no place for a file" in refused(capsys, search, "mine", QUERY, "--html", page)
 
 
 def test_an_index_sees_what_prepare_sees(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
-    mine = Path("my pictures")
-    picture = (place / QUERY).read_bytes()
+    mine = Path("my images")
+    image = (place / QUERY).read_bytes()
     for folder in (".thumbs", "__MACOSX"):
         (mine / folder).mkdir()
-        (mine / folder / "a.png").write_bytes(picture)
+        (mine / folder / "a.png").write_bytes(image)
     Path("elsewhere").mkdir()
-    Path("elsewhere/b.png").write_bytes(picture)
+    Path("elsewhere/b.png").write_bytes(image)
     (mine / "link").symlink_to(place / "elsewhere")
     with open(os.fsencode(mine) + b"/\xff.png", "wb") as file:
-        file.write(picture)
+        file.write(image)
     capsys.readouterr()
-    assert do(index, "my pictures", "mine", "--add") == 0
+    assert do(index, "my images", "mine", "--add") == 0
     said = capsys.readouterr().err
     assert "hidden or made by a machine: .thumbs, __MACOSX" in said and "not UTF-8: ?.png" in said
     paths, _ = _images.below(mine)
@@ -229,7 +229,7 @@ def test_an_index_sees_what_prepare_sees(place: Path, capsys) -> None:  # type: 
 
 
 class Page(html.parser.HTMLParser):
-    """What a page holds: pictures, references to elsewhere, its text."""
+    """What a page holds: images, references to elsewhere, its text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,22 +249,22 @@ class Page(html.parser.HTMLParser):
 
 
 def test_the_page_is_self_contained_and_escapes(place: Path) -> None:
-    odd = Path("my pictures/größe 2/<script>alert(1)<")
+    odd = Path("my images/größe 2/<script>alert(1)<")
     odd.mkdir()
     (place / QUERY).rename(odd / "x.png")
-    assert do(index, "my pictures", "mine", "--add") == 0
+    assert do(index, "my images", "mine", "--add") == 0
     assert do(search, "mine", str(odd / "x.png"), "--top", "5", "--html", "found.html") == 0
     text = Path("found.html").read_text("utf-8")
     assert "<script" not in text
     page = Page()
     page.feed(text)
     assert len(page.images) == 5 and not page.elsewhere  # the query, and one of five is gone
-    assert "<script>alert(1)</x.png" in page.text and "picture not found" in page.text
+    assert "<script>alert(1)</x.png" in page.text and "image not found" in page.text
 
 
-def evaluation(folder: Path, pictures: Path, name: str) -> Path:
-    """A set of labelled pictures as `prepare` writes it."""
-    paths = sorted(f.relative_to(pictures).as_posix() for f in pictures.rglob("*.png"))
+def evaluation(folder: Path, images: Path, name: str) -> Path:
+    """A set of labelled images as `prepare` writes it."""
+    paths = sorted(f.relative_to(images).as_posix() for f in images.rglob("*.png"))
     queries = [
         {"image_id": p, "positive": [q for q in paths if q.split("/")[0] == p.split("/")[0] and q != p], "junk": [p]}
         for p in paths
@@ -273,20 +273,20 @@ def evaluation(folder: Path, pictures: Path, name: str) -> Path:
     write_evaluation(
         folder,
         name,
-        Evaluation(pictures, paths, paths, ["database"] * len(paths), box, "positives", queries),
+        Evaluation(images, paths, paths, ["database"] * len(paths), box, "positives", queries),
     )
     return folder / f"{name}.h5"
 
 
 @pytest.mark.parametrize("kind", ["flat", "sq8"])
 def test_a_rate_of_one_percent_holds_on_other_groups(place: Path, capsys, kind: str) -> None:  # type: ignore[no-untyped-def]
-    held = evaluation(place / "sets", tiny_onnx.pictures(place / "held", 60, 2, seed=5), "held")
-    other = evaluation(place / "sets", tiny_onnx.pictures(place / "other", 60, 2, seed=6), "other")
-    assert do(index, "my pictures", "c", "--model", "exported", "--compress", kind) == 0
+    held = evaluation(place / "sets", tiny_onnx.images(place / "held", 60, 2, seed=5), "held")
+    other = evaluation(place / "sets", tiny_onnx.images(place / "other", 60, 2, seed=6), "other")
+    assert do(index, "my images", "c", "--model", "exported", "--compress", kind) == 0
     capsys.readouterr()
-    assert do(calibrate, "c", "--pictures", str(held), "--measure", str(other)) == 0
+    assert do(calibrate, "c", "--images", str(held), "--measure", str(other)) == 0
     lines = capsys.readouterr().out.splitlines()
-    own, measured = (float(line.split("pictures: ")[1].split(" %")[0]) for line in lines[1:3])
+    own, measured = (float(line.split("images: ")[1].split(" %")[0]) for line in lines[1:3])
     assert own <= 1.0 and 0.5 <= measured <= 2.0, lines
     found = answers(capsys, "c", QUERY, "--top", "18")
     results = found["answers"][0]["results"]
@@ -295,12 +295,12 @@ def test_a_rate_of_one_percent_holds_on_other_groups(place: Path, capsys, kind: 
         r["score"] >= found["threshold"] - 1e-6 for r in results
     ]
     assert found["answers"][0]["match"] is True and not results[-1]["match"]
-    assert do(index, "my pictures/größe 1", "c", "--add") == 0  # the threshold stays
+    assert do(index, "my images/größe 1", "c", "--add") == 0  # the threshold stays
     assert "calibration" in indexes.read(Path("c")).about
     assert "cannot tell a rate" in refused(
-        capsys, calibrate, "c", "--pictures", str(held), "--rate", "1e-6"
+        capsys, calibrate, "c", "--images", str(held), "--rate", "1e-6"
     )
-    assert do(calibrate, "c", "--pictures", str(held), "--per", "search", "--rate", "0.05") == 0
+    assert do(calibrate, "c", "--images", str(held), "--per", "search", "--rate", "0.05") == 0
 
 
 def test_threshold_is_the_lowest_that_keeps_the_rate() -> None:
@@ -311,7 +311,7 @@ def test_threshold_is_the_lowest_that_keeps_the_rate() -> None:
 
 
 def test_all_of_searching_runs_without_torch(place: Path) -> None:
-    held = evaluation(place / "sets", tiny_onnx.pictures(place / "held", 8, 2, seed=5), "held")
+    held = evaluation(place / "sets", tiny_onnx.images(place / "held", 8, 2, seed=5), "held")
     heavy = ("torch", "timm", "torchvision", "matplotlib", "dvc", "onnx")
     code = f"""
 import sys
@@ -321,13 +321,13 @@ from pathlib import Path
 from stages.core import console
 from stages.tools import _server, calibrate, index, search, serve
 for tool, *arguments in (
-    (index, "held", "new", "--model", "exported"), (index, "my pictures", "new", "--add"),
-    (index, "new", "--remove", "größe 0/*"), (calibrate, "new", "--pictures", {str(held)!r}, "--rate", "0.1"),
+    (index, "held", "new", "--model", "exported"), (index, "my images", "new", "--add"),
+    (index, "new", "--remove", "größe 0/*"), (calibrate, "new", "--images", {str(held)!r}, "--rate", "0.1"),
     (search, "new", {QUERY!r}, "--html", "x.html"),
 ):
     assert console.run(tool.app, arguments) == 0, arguments
 service = _server.Service(Path("new"), None, _server.Limits(10**6, 10**6, 1.0))
 answer = service.search(service.now, "a", Path({QUERY!r}).read_bytes(), 1)
-assert answer["results"][0]["path"] == {QUERY.removeprefix("my pictures/")!r}, answer
+assert answer["results"][0]["path"] == {QUERY.removeprefix("my images/")!r}, answer
 """
     run(sys.executable, "-c", code, cwd=place)

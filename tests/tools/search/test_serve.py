@@ -25,8 +25,8 @@ LIMITS = ("--timeout", "1", "--max-bytes", "300000", "--max-pixels", "1000000")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a server")
     tiny_onnx.student(folder / "exported/model.onnx")
-    tiny_onnx.pictures(folder / "pictures")
-    made = [str(folder / "pictures"), str(folder / "mine"), "--model", str(folder / "exported")]
+    tiny_onnx.images(folder / "images")
+    made = [str(folder / "images"), str(folder / "mine"), "--model", str(folder / "exported")]
     assert console.run(index.app, made) == 0
     return folder
 
@@ -47,17 +47,17 @@ def server(place: Path) -> Iterator[str]:
         assert process.wait(20) in (0, 130) and "Traceback" not in rest, rest
 
 
-def picture(place: Path, name: str = "größe 2/bild 1.png") -> bytes:
-    return (place / "pictures" / name).read_bytes()
+def image(place: Path, name: str = "größe 2/bild 1.png") -> bytes:
+    return (place / "images" / name).read_bytes()
 
 
-def test_a_form_and_a_body_find_the_picture(server: str, place: Path) -> None:
-    for sent in ({"files": {"file": ("ä b.png", picture(place))}}, {"content": picture(place)}):
+def test_a_form_and_a_body_find_the_image(server: str, place: Path) -> None:
+    for sent in ({"files": {"file": ("ä b.png", image(place))}}, {"content": image(place)}):
         found = httpx.post(f"{server}/search?top=3", **sent).json()  # type: ignore[arg-type]
         assert found["results"][0]["path"] == "größe 2/bild 1.png" and len(found["results"]) == 3
         assert found["match"] is None and "file" not in found["results"][0]
     first = found["results"][0]["id"]
-    small = httpx.get(f"{server}/picture/{found['generation']}/{first}")
+    small = httpx.get(f"{server}/image/{found['generation']}/{first}")
     assert small.headers["content-type"] == "image/jpeg" and len(small.content) > 300
 
 
@@ -74,9 +74,9 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     "case, status, word",
     [
-        ({"content": b"no picture"}, 400, "cannot be read as a picture"),
-        ({"content": b""}, 400, "no picture in the request"),
-        ({"files": {"other": ("a", b"b")}}, 400, "no picture in the request"),
+        ({"content": b"no image"}, 400, "cannot be read as an image"),
+        ({"content": b""}, 400, "no image in the request"),
+        ({"files": {"other": ("a", b"b")}}, 400, "no image in the request"),
         ({"files": {"file": ("a.png", png(50, 50)[:60])}}, 400, "a.png"),
         ({"content": b"-", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}, 400, "form"),
         ({"content": b"x" * 400_000}, 413, "300000 bytes"),
@@ -91,7 +91,7 @@ def test_what_is_no_question_is_one_line(server: str, case: dict, status: int, w
     assert "\n" not in answer.json()["error"]
 
 
-def test_odd_pictures_are_answered(server: str) -> None:
+def test_odd_images_are_answered(server: str) -> None:
     for shape in ((1, 1), (20_000, 3), (1, 500)):
         assert httpx.post(f"{server}/search", content=png(*shape)).status_code == 200
 
@@ -113,7 +113,7 @@ def test_slow_clients_are_let_go(server: str) -> None:
 
 def test_other_names_and_other_places_are_refused(server: str) -> None:
     assert httpx.get(server, headers={"Host": "elsewhere.example"}).status_code == 400
-    for path in ("picture/1/999", "picture/99/0", f"picture/1/{10**30}", "picture/1/../../x"):
+    for path in ("image/1/999", "image/99/0", f"image/1/{10**30}", "image/1/../../x"):
         assert httpx.get(f"{server}/{path}").status_code == 404
 
 
@@ -122,7 +122,7 @@ def test_generations_switch_while_it_runs(server: str, place: Path) -> None:
     assert httpx.get(f"{server}/healthz").json() == {
         "status": "ok",
         "generation": 2,
-        "pictures": 15,
+        "images": 15,
     }
     (place / "mine/CURRENT").write_text("000007\n")  # what is not there is not switched to
     for _ in range(2):
@@ -136,10 +136,10 @@ def test_generations_switch_while_it_runs(server: str, place: Path) -> None:
 
 @chromium.needed
 @pytest.mark.long
-def test_a_dropped_picture_finds_its_neighbours(server: str, place: Path, tmp_path: Path) -> None:
+def test_a_dropped_image_finds_its_neighbours(server: str, place: Path, tmp_path: Path) -> None:
     with chromium.Chromium(tmp_path / "profile") as page:
         page.open(f"{server}/")
-        data = base64.b64encode(picture(place)).decode()
+        data = base64.b64encode(image(place)).decode()
         page.run(
             f"const bytes = Uint8Array.from(atob('{data}'), c => c.charCodeAt(0));"
             "const given = new DataTransfer();"
@@ -159,7 +159,7 @@ def test_a_dropped_picture_finds_its_neighbours(server: str, place: Path, tmp_pa
 @chromium.needed
 @pytest.mark.long
 def test_the_page_of_search_loads_offline(place: Path, tmp_path: Path) -> None:
-    query = str(place / "pictures/größe 3/bild 0.png")
+    query = str(place / "images/größe 3/bild 0.png")
     out = tmp_path / "found page.html"
     assert console.run(search.app, [str(place / "mine"), query, "--html", str(out)]) == 0
     assert chromium.check_page(out, tmp_path) == 11

@@ -1,4 +1,4 @@
-"""Presets are whole files of parameters; weights and pictures that are not in place are named."""
+"""Presets are whole files of parameters; weights and images that are not in place are named."""
 
 import hashlib
 import pickle
@@ -85,7 +85,7 @@ def test_weights_missing_whole_and_half(tmp_path: Path) -> None:
     assert good is False and "half a download?" in told
 
 
-def test_pictures_in_place_missing_and_published(tmp_path: Path) -> None:
+def test_images_in_place_missing_and_published(tmp_path: Path) -> None:
     folder = tmp_path / "roxford5k"
     (folder / "jpg").mkdir(parents=True)
     one = {"bbx": [0, 0, 5, 5], "easy": [0], "hard": [], "junk": []}
@@ -101,7 +101,7 @@ def test_pictures_in_place_missing_and_published(tmp_path: Path) -> None:
     found = list(downloads.datasets(values, Path("p.yaml")))
     assert [good for good, _ in found] == [False, False]
     assert "no train_clean.csv" in found[0][1] and gldv2.PUBLISHED in found[0][1]
-    assert "3 of 3 pictures are missing" in found[1][1] and revisitop.PUBLISHED in found[1][1]
+    assert "3 of 3 images are missing" in found[1][1] and revisitop.PUBLISHED in found[1][1]
     for name in "abq":
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / f"jpg/{name}.jpg")
     (tmp_path / "train_clean.csv").write_text("landmark_id,images\n7,abc0 abd0\n")
@@ -111,12 +111,12 @@ def test_pictures_in_place_missing_and_published(tmp_path: Path) -> None:
     found = list(downloads.datasets(values, Path("p.yaml")))
     assert [good for good, _ in found] == [True, True]
     assert "the published list has 81313 and 1580470" in found[0][1]
-    assert "1 queries, 2 pictures, all there (the published set has 70 and 4993)" in found[1][1]
+    assert "1 queries, 2 images, all there (the published set has 70 and 4993)" in found[1][1]
     (tmp_path / "train/a/b/d/abd0.jpg").unlink()
-    assert "1 of 2 pictures are missing" in next(downloads.datasets(values, Path("p.yaml")))[1]
+    assert "1 of 2 images are missing" in next(downloads.datasets(values, Path("p.yaml")))[1]
 
 
-def test_own_pictures_in_place_and_not(tmp_path: Path) -> None:
+def test_own_images_in_place_and_not(tmp_path: Path) -> None:
     def looked_at() -> list[tuple[bool | None, str]]:
         return list(downloads.datasets(values, Path("p.yaml")))
 
@@ -134,11 +134,11 @@ def test_own_pictures_in_place_and_not(tmp_path: Path) -> None:
     (root / "a").mkdir(parents=True)
     table.write_text("path,group,split\nmine/a/1.png,a,train\n")
     found = looked_at()
-    assert "no pictures in it" in found[0][1] and "1 of 1 pictures are missing" in found[1][1]
+    assert "no images in it" in found[0][1] and "1 of 1 images are missing" in found[1][1]
     (root / "a/1.png").touch()
     assert looked_at() == [
-        (True, f"dataset folder: {root}: 1 pictures, 1 sub-folders of them"),
-        (True, f"dataset csv: {table}: 1 pictures of split train, 0 pictures of split evaluation, "
+        (True, f"dataset folder: {root}: 1 images, 1 sub-folders of them"),
+        (True, f"dataset csv: {table}: 1 images of split train, 0 images of split evaluation, "
          "all there"),
     ]  # fmt: skip
     values["evaluation"] = None
