@@ -188,7 +188,7 @@ def load_model(
     model: str, values: dict[str, Any], where: Path
 ) -> tuple["nn.Module", dict[str, Any]]:
     """The network MODEL names and what a descriptor file says of it."""
-    from .nets import layers, weights
+    from .nets import embed, weights
 
     if Path(model, "config.json").is_file():
         from .distill import student
@@ -210,7 +210,7 @@ def load_model(
         net = teachers.load(settings["kind"], settings, f"{where}: teachers.{model}")
         about = {"image_px": settings["image_px"], "model": model, "init": "teacher"}
     about["weights"] = weights.digest_of_state(net)
-    return layers.ready(net, runtime.device()), about
+    return embed.ready(net, runtime.device()), about
 
 
 def describe_images(
@@ -259,12 +259,8 @@ def _describe_batches(
     how: How,
     label: str,
 ) -> np.ndarray:
-    import torch
-
     from .images import reading, rendering
-    from .nets.embed import describe
-    from .nets.layers import as_input
-    from .nets.prefetch import ahead
+    from .nets import embed
 
     def load(batch: list[int]) -> np.ndarray:
         read = (
@@ -272,13 +268,12 @@ def _describe_batches(
         )
         return np.stack(list(read))
 
-    device, out = runtime.device(), []
-    precision = getattr(torch, p.precision)
-    with torch.inference_mode(), torch.autocast(device.type, precision, p.precision != "float32"):
-        for pixels in console.progress(ahead(load, batches), total=len(batches), label=label):
-            x = as_input(pixels, device)
-            out.append(describe(net, x, how.scales).half().cpu().numpy())
-    return np.concatenate(out)
+    described = embed.descriptors(
+        net, load, batches, scales=how.scales, precision=p.precision, half=True, label=label,
+        name=lambda batch, row: str(found.file(batch[row])),
+        advice="set describe.precision: float32, or mend the model",
+    )  # fmt: skip
+    return np.concatenate([rows for _, rows in described])
 
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ def by_network(
 ) -> None:
     """Run the network on every view; rows go to the file part by part."""
     from . import teachers
-    from .nets import layers, weights
+    from .nets import embed, weights
 
     views.check_images()
-    net = layers.ready(teachers.load(settings["kind"], settings, where), runtime.device())
+    net = embed.ready(teachers.load(settings["kind"], settings, where), runtime.device())
     source = {
         "teacher": teacher, "weights": weights.digest_of_state(net), "train": views.digest,
         "settings": files.digest_of(settings), "extract": files.digest_of(p.model_dump()),
@@ -123,24 +123,21 @@ def describe_views(
     net: "nn.Module", views: TrainSet, images: tuple[int, int], px: int, p: Params, label: str
 ) -> np.ndarray:
     """(m, dim) float16 unit descriptors of all stored views of a range of images."""
-    import torch
-
     from .images.replay import Replay
-    from .nets.embed import describe
-    from .nets.layers import as_input
-    from .nets.prefetch import ahead
+    from .nets import embed
 
     first, last = images
-    spans = views.spans()[first : last + 1]
-    jobs = [(first + a, first + b) for a, b in ranges_of(spans, p.batch)]
-    device = next(net.parameters()).device
-    precision, rows = getattr(torch, p.precision), []
-    loaded = ahead(Replay(views, px).images, jobs)
-    with torch.inference_mode(), torch.autocast(device.type, precision, p.precision != "float32"):
-        for pixels in console.progress(loaded, total=len(jobs), label=label):
-            for chunk in pixels.split(p.batch):
-                rows.append(describe(net, as_input(chunk, device), [1]).half().cpu().numpy())
-    return np.concatenate(rows)
+    spans = views.spans()
+    jobs = [(first + a, first + b) for a, b in ranges_of(spans[first : last + 1], p.batch)]
+
+    def name(job: tuple[int, int], row: int) -> str:
+        return str(views.file(*views.source(int(spans[job[0]]) + row)))
+
+    described = embed.descriptors(
+        net, Replay(views, px).images, jobs, precision=p.precision, most=p.batch, half=True,
+        label=label, name=name, advice="set extract.precision: float32, or mend the teacher",
+    )  # fmt: skip
+    return np.concatenate([rows for _, rows in described])
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def main(
 def first_student(name: str, p: Params, dim: int) -> "Student":
     """The student before its first step; says plainly where it starts from random weights."""
     from .distill import student
-    from .nets import layers
+    from .nets import embed
 
     made = student.create(
         name,
@@ -155,7 +155,7 @@ def first_student(name: str, p: Params, dim: int) -> "Student":
             f"warning: {line}; the student starts from random weights and will be far weaker. "
             "Where there is a network: dvc repro --force --single-item train"
         )
-    layers.ready(made, runtime.device())
+    embed.ready(made, runtime.device())
     return made
 
 

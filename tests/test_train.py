@@ -122,7 +122,7 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
     from stages.distill.student import Student
     from stages.images.replay import Replay
     from stages.images.sets import TrainSet
-    from stages.nets.layers import as_input
+    from stages.nets.embed import as_input
 
     torch.set_num_threads(2)
     views = TrainSet.read(world / "data/prepared/train.h5")

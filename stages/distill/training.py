@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core import console, runtime
 from ..images.replay import Replay
 from ..images.sets import TrainSet
-from ..nets.layers import as_input
+from ..nets.embed import as_input
 from ..nets.prefetch import ahead
 from .objective import Objective, rate
 from .student import Student

@@ -11,8 +11,7 @@ from ..core import files
 from ..images import reading, rendering
 from ..images.rendering import batches_by_shape
 from ..images.sets import EvaluationSet
-from ..nets.embed import describe
-from ..nets.layers import as_input
+from ..nets.embed import descriptors
 from . import metrics, rank, video
 from .ground_truth import GroundTruth
 
@@ -22,7 +21,7 @@ class Probe:
 
     `pixels`: (h, w, 3) uint8 of each image; `query` their rows that ask; `wanted` by query the
     rows that are `positive` and `junk`. Where `start` (n + 1,) is given the images are the frames
-    of videos, and rows are videos, compared by chamfer.
+    of videos, and rows are videos, compared by chamfer. `files`: what an error calls the images.
     """
 
     def __init__(
@@ -32,8 +31,9 @@ class Probe:
         wanted: Sequence[dict[str, np.ndarray]],
         batch: int = 64,
         start: np.ndarray | None = None,
+        files: Sequence[Path] | None = None,
     ) -> None:
-        self._start = start
+        self._start, self._files = start, files
         self._query, self._wanted, self._count = query, wanted, len(pixels)
         shapes = [(p.shape[0], p.shape[1]) for p in pixels]
         self._rows = batches_by_shape(shapes, batch)
@@ -54,13 +54,18 @@ class Probe:
 
     def descriptors(self, net: nn.Module) -> np.ndarray:
         """(n, dim) float32 of all images, at one scale."""
-        device = next(net.parameters()).device
+
+        def name(batch: int, row: int) -> str:
+            image = self._rows[batch][row]
+            return f"image {image}" if self._files is None else str(self._files[image])
+
         out: np.ndarray | None = None
-        with torch.inference_mode():
-            for rows, pixels in zip(self._rows, self._batches, strict=True):
-                y = describe(net, as_input(pixels, device), [1]).cpu().numpy()
-                out = np.empty((self._count, y.shape[1]), np.float32) if out is None else out
-                out[rows] = y
+        for batch, rows in descriptors(
+            net, self._batches.__getitem__, range(len(self._batches)), processes=0, name=name,
+            advice="the training has diverged: lower train.lr",
+        ):  # fmt: skip
+            out = np.empty((self._count, rows.shape[1]), np.float32) if out is None else out
+            out[self._rows[batch]] = rows
         assert out is not None
         return out
 
@@ -73,7 +78,8 @@ def read(prepared: Path, image_px: int) -> Probe | None:
     where = prepared / "validation.json"
     truth = GroundTruth.parse(files.read_json(where), found.image_id, str(where))
     row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
-    paths = (found.file(i) for i in range(found.count))
+    paths = [found.file(i) for i in range(found.count)]
     pixels = [rendering.plain(reading.read(f), None, image_px) for f in paths]
     query = np.array([row[q.image_id] for q in truth.queries])
-    return Probe(pixels, query, [q.answers for q in truth.queries], start=found.start)
+    answers = [q.answers for q in truth.queries]
+    return Probe(pixels, query, answers, start=found.start, files=paths)

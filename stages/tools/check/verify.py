@@ -8,7 +8,6 @@ trust. A flip that is dropped, channels that are swapped or a box that is shifte
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
@@ -18,10 +17,8 @@ from ...core.errors import UserError
 from ...distill import whitening
 from ...images.sets import TrainSet
 
-if TYPE_CHECKING:
-    from torch import nn
-
 app = console.app()
+BATCH = 32  # views through the network at once
 TOLERANCE = 2e-3  # of a whitened similarity: what float16 storage leaves room for
 
 
@@ -80,25 +77,17 @@ def run_live(params_file: Path, name: str, views: TrainSet, rows: np.ndarray) ->
     from ... import teachers
     from ...core import runtime
     from ...images.replay import Replay
-    from ...nets import layers
+    from ...nets import embed
 
     settings = params.teacher(params_file, name)
     net = teachers.load(settings["kind"], settings, f"{params_file}: teachers.{name}")
-    net = layers.ready(net, runtime.device())
-    return describe(net, Replay(views, settings["image_px"]).rows(rows))
-
-
-def describe(net: "nn.Module", pixels: np.ndarray, batch: int = 32) -> np.ndarray:
-    """(v, h, w, 3) uint8 to (v, dim) float32 unit descriptors."""
-    import torch
-
-    from ...nets import embed
-    from ...nets.layers import as_input
-
-    device = next(net.parameters()).device
-    with torch.inference_mode():
-        parts = [as_input(part, device) for part in torch.from_numpy(pixels).split(batch)]
-        return torch.cat([embed.describe(net, x, [1]) for x in parts]).cpu().numpy()
+    net = embed.ready(net, runtime.device())
+    replay = Replay(views, settings["image_px"])
+    described = embed.descriptors(
+        net, replay.rows, [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)], label=name,
+        name=lambda job, row: str(views.file(*views.source(int(job[row])))),
+    )  # fmt: skip
+    return np.concatenate([part for _, part in described])
 
 
 def compare(live: np.ndarray, kept: np.ndarray, fitted: whitening.Whitening) -> tuple[float, float]:

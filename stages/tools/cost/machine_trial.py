@@ -58,7 +58,7 @@ def load_torch() -> float:
 def teacher(settings: dict[str, Any], where: str) -> Network:
     """A teacher to time: random weights do; one whose weights are missing has a stand-in."""
     from ... import teachers
-    from ...nets import layers
+    from ...nets import embed
     from ...nets.backbone import Backbone
 
     values, stand_in = dict(settings), False
@@ -70,7 +70,7 @@ def teacher(settings: dict[str, Any], where: str) -> Network:
         if "weights" not in str(error):
             raise
         net, stand_in = Backbone(STAND_IN).eval(), True
-    return _network(layers.ready(net, runtime.device()), stand_in)
+    return _network(embed.ready(net, runtime.device()), stand_in)
 
 
 def ready_dim(settings: dict[str, Any]) -> int | None:
@@ -86,13 +86,13 @@ def ready_dim(settings: dict[str, Any]) -> int | None:
 def student(name: str, dim: int, p: dict[str, Any]) -> Network:
     """The student of `params.yaml`, with random weights."""
     from ...distill import student as students
-    from ...nets import layers
+    from ...nets import embed
 
     made = students.create(
         name, dim=dim, image_px=p["image_px"], pool=p["pool"], gem_p=p["gem_p"], source="random",
         seed=0,
     )  # fmt: skip
-    return _network(layers.ready(made, runtime.device()), False)
+    return _network(embed.ready(made, runtime.device()), False)
 
 
 def _network(net: "nn.Module", stand_in: bool) -> Network:

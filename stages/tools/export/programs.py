@@ -134,8 +134,7 @@ def _runner(file: Path, about: dict[str, Any]) -> tuple[Any, int]:
 def _by_torch(net: "nn.Module", pixels: np.ndarray, about: dict[str, Any]) -> np.ndarray:
     import torch
 
-    from ...nets.embed import describe
-    from ...nets.layers import as_input
+    from ...nets.embed import as_input, describe
 
     with torch.inference_mode():
         x = as_input(torch.from_numpy(pixels), torch.device("cpu"))

@@ -81,14 +81,14 @@ def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, fl
 
 def _built(spec: Spec) -> "nn.Module | None":
     """The network of a spec, its weights random where that is enough; None if not to be had."""
-    from ...nets import layers
+    from ...nets import embed
 
     try:
         net = _student(spec["student"]) if "student" in spec else _teacher(spec["teacher"])
     except UserError as error:
         console.say(f"not timed: {str(error).splitlines()[0]}")
         return None
-    return layers.ready(net, runtime.device())
+    return embed.ready(net, runtime.device())
 
 
 def _student(config: dict[str, Any]) -> "nn.Module":
