@@ -138,10 +138,7 @@ def write_prototypes(
     if p.prototypes == "random":  # a control: what the labels alone would teach
         prototype = l2n(np.random.default_rng(p.seed).standard_normal((count, p.dim)))
     else:
-        means = prototypes.Means(count, p.dim)
-        for rows, embedding in fused_embeddings(ensemble, projection, len(label)):
-            means.add(label[rows], embedding)
-        prototype = means.result()
+        prototype = group_means(ensemble, projection, label)
     about = {"train": views.digest, "whitened": ensemble.digest}
     store.write(
         path,
@@ -157,6 +154,14 @@ def write_prototypes(
         f"{count} {p.prototypes} prototypes of {p.dim} dimensions, "
         f"{100 * projection.energy_kept:.1f} % of the concatenated energy kept"
     )
+
+
+def group_means(ensemble: Ensemble, projection: Whitening, label: np.ndarray) -> np.ndarray:
+    """(p, dim) float32 unit rows: the mean fused embedding of the views of each label (m,)."""
+    means = prototypes.Means(int(label.max()) + 1, len(projection.projection))
+    for rows, embedding in fused_embeddings(ensemble, projection, len(label)):
+        means.add(label[rows], embedding)
+    return means.result()
 
 
 def fused_embeddings(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core import console, runtime
-from ..images.replay import Replay
+from ..images.replay import CACHE_BYTES, Replay
 from ..images.sets import TrainSet
 from ..nets.embed import as_input
 from ..nets.prefetch import ahead
@@ -21,7 +21,6 @@ from .student import Student
 from .targets import Prototypes, Targets
 
 CHECKPOINT_SECONDS = 60.0
-CACHE_BYTES = 2 << 30  # decoded images that the loading processes keep, together
 HELD_OUT_STEPS = 8  # batches of the held-out shard that the loss is measured on
 State = dict[str, Tensor]
 

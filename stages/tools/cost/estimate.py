@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ...core import runtime
+from ...fuse import BLOCK_ROWS as FUSE_ROWS
+from ...images.replay import CACHE_BYTES
 from ...images.scales import how_of
+from ...retrieval.rank import HELD_BYTES
+from ...whiten import BLOCK_ROWS as WHITEN_ROWS
 from . import budget
 from .machine_trial import Trial
 
@@ -15,9 +19,6 @@ IMAGE_BYTES = 0.3  # of a drawn image, for each of its pixels, where none was dr
 NATIVE_PX = 1024  # long side of images that are described as they are, about
 LINES = 2_000_000  # bytes of scores, images of plots and texts, about
 PHOTO_RATIO = 0.75  # short side of an image by its long side, about
-SIMILARITIES = 1 << 28  # bytes of similarities that evaluation holds at most
-CACHE_BYTES = 2 << 30  # decoded images that training keeps at most
-BLOCKS = {"whiten": 8192, "fuse": 16384}  # rows that these stages hold at a time
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,10 @@ def memory(
     resident = {"a network at work (measured)": trial.resident} if trial else {}
     return {
         **resident,
-        "whiten": 4 * 8 * widest**2 + 3 * 8 * BLOCKS["whiten"] * widest,
-        "fuse": 3 * 4 * BLOCKS["fuse"] * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
+        "whiten": 4 * 8 * widest**2 + 3 * 8 * WHITEN_ROWS * widest,
+        "fuse": 3 * 4 * FUSE_ROWS * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
         "train: decoded images kept": min(CACHE_BYTES, world.images * _decoded(values)),
-        "evaluate": SIMILARITIES + 4 * world.evaluation * widest,
+        "evaluate": HELD_BYTES + 4 * world.evaluation * widest,
     }
 
 

@@ -4,16 +4,19 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core import console, runtime, store
+from ...core import console, runtime, stopwatch, store
 from ...core.errors import UserError
-from ...images import reading, rendering
+from ...images import views as drawing
+from ...images.replay import Replay
+from ...images.sets import TrainSet
+from . import bench_networks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,11 +51,12 @@ class Network:
 
 def load_torch() -> float:
     """Import what a stage with a network imports; the seconds it took."""
-    start = time.perf_counter()
-    import timm  # noqa: F401
-    import torch  # noqa: F401
 
-    return time.perf_counter() - start
+    def load() -> None:
+        import timm  # noqa: F401
+        import torch  # noqa: F401
+
+    return stopwatch.seconds(load)
 
 
 def teacher(settings: dict[str, Any], where: str) -> Network:
@@ -105,54 +109,43 @@ def _network(net: "nn.Module", stand_in: bool) -> Network:
 
 
 def view_seconds(net: "nn.Module", px: int, batch: int, seconds: float) -> float:
-    """One view of px x px through `net`, in batches as `extract` makes them."""
-    import torch
+    """One view of px x px through `net`, by the loop and in the batches of `extract`."""
+    from ...nets import embed
 
-    device = next(net.parameters()).device
-    batch = min(batch, 64) if device.type == "cpu" else batch
-    x = torch.rand(batch, 3, px, px, device=device)
+    batch = min(batch, 64) if next(net.parameters()).device.type == "cpu" else batch
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, px, px, 3), np.uint8)
 
     def work() -> None:
-        with torch.inference_mode():
-            net(x).cpu()
+        list(embed.descriptors(net, lambda _: pixels, [0], half=True, processes=0))
 
-    return repeated(work, seconds) / batch
+    return stopwatch.repeated(work, seconds) / batch
 
 
 def step_seconds(net: "nn.Module", px: int, batch: int, seconds: float) -> float:
-    """One training step: anchors and positives forward, the loss, backward, Adam."""
-    import torch
+    """One step of the training loop on a batch in memory."""
+    from tempfile import TemporaryDirectory
 
-    from ...distill import loss
-
-    device = next(net.parameters()).device
-    x = torch.rand(batch, 3, px, px, device=device)
-    target = torch.rand(batch, batch, device=device)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
-    net.train()
-
-    def work() -> None:
-        optimizer.zero_grad()
-        loss.relation(net(x) @ net(x).T, target, 0.05).backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return repeated(work, seconds)
+    with TemporaryDirectory() as folder:
+        loop, pixels = bench_networks.loop_in_memory(Path(folder), net, batch, px)
+        return stopwatch.repeated(lambda: bench_networks.learn(loop, [pixels]), seconds)
 
 
 def load_seconds(files: list[Path], views: float, px: int, seconds: float) -> float:
     """One view from a file, an image decoded once for its `views`; 0 where there is none."""
-    view = {"x": 0.1, "y": 0.1, "width": 0.8, "height": 0.8, "flip": 0.0}
-    end, done, start = time.perf_counter() + seconds, 0, time.perf_counter()
-    for file in files:
-        image = reading.read(file)
-        for _ in range(max(round(views), 1)):
-            rendering.render(image, view, px)
-            done += 1
-        if time.perf_counter() > end:
+    each = max(round(views), 1)
+    names = [str(file.absolute()) for file in files]
+    view_image, view = drawing.draw_all(0, names, np.full(len(names), each))
+    stored = TrainSet(
+        Path(), np.array(names), np.array(names), np.full(len(names), -1), view_image, view,
+        drawing.COLUMNS, "",
+    )  # fmt: skip
+    replay, spent, done = Replay(stored, px), 0.0, 0
+    for image in range(len(names)):
+        spent += stopwatch.seconds(partial(replay.images, (image, image + 1)))
+        done += each
+        if spent > seconds:
             break
-    return (time.perf_counter() - start) / max(done, 1)
+    return spent / max(done, 1)
 
 
 def draw(module: Any, settings: Any) -> tuple[float, float]:
@@ -169,20 +162,7 @@ def draw(module: Any, settings: Any) -> tuple[float, float]:
 def operations(seconds: float) -> float:
     """Float32 multiply-adds a second of a matrix product."""
     a = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT)).astype(np.float32)
-    return PRODUCT**3 / repeated(lambda: np.matmul(a, a), seconds)
-
-
-def repeated(work: Callable[[], Any], seconds: float) -> float:
-    """Median seconds of `work`, after one warm-up, for about `seconds` and three times at least."""
-    work()
-    spent: list[float] = []
-    while len(spent) < 3 or (sum(spent) < seconds and len(spent) < 1000):
-        start = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - start)
-        if sum(spent) > 3 * seconds:
-            break  # a slow machine: one or two runs must do
-    return float(np.median(spent))
+    return PRODUCT**3 / stopwatch.repeated(lambda: np.matmul(a, a), seconds)
 
 
 def resident() -> float:
