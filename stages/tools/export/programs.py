@@ -2,14 +2,13 @@
 
 import copy
 import json
-import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core import console
+from ...core import console, stopwatch
 from ...core.errors import UserError
 from ...retrieval.onnx_student import METADATA, Exported
 
@@ -143,9 +142,5 @@ def _by_torch(net: "nn.Module", pixels: np.ndarray, about: dict[str, Any]) -> np
 
 def _milliseconds(run: Any, pixels: np.ndarray) -> float:
     """Median of nine runs on one image, after a warm-up."""
-    times = []
-    for _ in range(11):
-        start = time.perf_counter()
-        run(pixels)
-        times.append(time.perf_counter() - start)
-    return round(1000 * sorted(times[2:])[4], 2)
+    (seconds,) = stopwatch.in_turn([lambda: run(pixels)], times=9, warm=2)
+    return round(1000 * seconds, 2)

@@ -6,14 +6,11 @@ share one measurement. Kept in `data/speed.json` by machine.
 """
 
 import os
-import platform
-import statistics
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core import console, files, runtime
+from ...core import console, files, runtime, stopwatch
 from ...core.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,12 +23,7 @@ Spec = dict[str, Any]  # what to build, and at which px and scales it is asked
 
 def machine() -> str:
     """The processor (or GPU) and how many cores this process may use."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        name = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
+    name = stopwatch.processor()
     device = os.environ.get("WHITEN_MTD_DEVICE", "")
     return f"{name}, {len(os.sched_getaffinity(0))} cores{f', {device}' if device else ''}"
 
@@ -64,13 +56,12 @@ def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, fl
     if not nets:
         return found
     console.say(f"timing {len(nets)} networks, once; kept in {file}")
-    times: dict[str, list[float]] = {d: [] for d in nets}
-    for _ in range(ROUNDS + WARM):
-        for digest, net in nets.items():
-            times[digest].append(_milliseconds(net, wanted[digest]))
-    for digest, net in nets.items():
+    works = [_description(net, wanted[digest]) for digest, net in nets.items()]
+    for (digest, net), seconds in zip(
+        nets.items(), stopwatch.in_turn(works, ROUNDS, WARM), strict=True
+    ):
         found[digest] = {
-            "ms": round(statistics.median(times[digest][WARM:]), 2),
+            "ms": round(1000 * seconds, 2),
             "parameters": sum(p.numel() for p in net.parameters()),
         }
     table = files.read_json(file) if file.is_file() else {}
@@ -109,7 +100,8 @@ def _teacher(settings: dict[str, Any]) -> "nn.Module":
     return teachers.load(values["kind"], values, "teachers")
 
 
-def _milliseconds(net: "nn.Module", spec: Spec) -> float:
+def _description(net: "nn.Module", spec: Spec) -> stopwatch.Work:
+    """One image through `net` at all scales, to be timed."""
     import torch
 
     from ...nets import embed
@@ -117,9 +109,9 @@ def _milliseconds(net: "nn.Module", spec: Spec) -> float:
     device = next(net.parameters()).device
     x = torch.rand(1, 3, max(round(0.75 * spec["px"]), 1), spec["px"], device=device)
     scales = [float(s) for s in spec["scales"].split()]
-    with torch.inference_mode():
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        embed.describe(net, x, scales).cpu()
-        return 1000 * (time.perf_counter() - start)
+
+    def work() -> None:
+        with torch.inference_mode():
+            embed.describe(net, x, scales).cpu()  # to main memory, which waits for the device
+
+    return work
