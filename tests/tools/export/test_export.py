@@ -172,7 +172,7 @@ def test_export_refuses(world: Path) -> None:
         (("models/student", "out"), "no images to compare on"),
         (("models/absent", "out"), "config.json"),
         (("models/student", "out.txt"), "ends in .onnx or .pt2"),
-        (("models/student", "out", "--images", "absent"), "neither a folder"),
+        (("models/student", "out", "--images", "absent"), "no such file or folder"),
     ):
         done = tool("export", *arguments, cwd=world, check=False)
         assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr

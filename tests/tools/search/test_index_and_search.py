@@ -132,7 +132,7 @@ def test_bad_input_is_one_line(place: Path, capsys) -> None:  # type: ignore[no-
     for arguments, word in (
         (("empty", "new", "--model", "exported"), "no images in it"),
         (("rubbish", "new", "--model", "exported"), "none of its 1 images can be read"),
-        (("my images", "new"), "--model"), (("absent", "new", "--model", "exported"), "neither a folder"),
+        (("my images", "new"), "--model"), (("absent", "new", "--model", "exported"), "no such file"),
         (("my images", "new", "--model", "exported", "--compress", "zip"), "choose from"),
         (("my images", "new", "--model", "exported", "--compress", "ivfpq"), "too few"),
         (("mine",), "give sources"), (("mine", "--rollback"), "no generation before"),
