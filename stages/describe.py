@@ -214,37 +214,37 @@ def load_model(
 
 
 def describe_images(
-    net: "nn.Module", found: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
+    net: "nn.Module", images: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
 ) -> np.ndarray:
     """(n, dim) float16 unit descriptors of a set's images, in its order, on disk (unlinked)."""
     rows: np.ndarray | None = None
-    for number, chunk in enumerate(_chunks(found, p.batch, how.px, label)):
+    for number, chunk in enumerate(_chunks(images, p.batch, how.px, label)):
         name = f"{number:06d}"
-        done = parts.load(name)
-        if done is None:
-            done = _describe_batches(net, found, chunk, p, how, label)
-            parts.save(name, done)
-        if rows is None:  # a million rows are no guest of the memory
-            shape = (found.count, done.shape[1])
+        part = parts.load(name)
+        if part is None:
+            part = _describe_batches(net, images, chunk, p, how, label)
+            parts.save(name, part)
+        if rows is None:  # on disk, since a million rows would fill the memory
+            shape = (images.count, part.shape[1])
             rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
-        rows[np.concatenate(chunk)] = done
+        rows[np.concatenate(chunk)] = part
     if rows is None:
-        raise UserError(f"{found.root}: no images to describe")
+        raise UserError(f"{images.root}: no images to describe")
     return rows
 
 
 def _chunks(
-    found: EvaluationSet, batch: int, px: int | None, label: str
+    images: EvaluationSet, batch: int, px: int | None, label: str
 ) -> Iterator[list[list[int]]]:
-    """Batches of images of one shape, PART_IMAGES or so at a time; a million looked at ahead."""
+    """Batches of images of one shape, about PART_IMAGES at a time, of LOOK_AHEAD known shapes."""
     from .images import reading, rendering
 
     step = PART_IMAGES // batch + 1
-    for first in range(0, found.count, LOOK_AHEAD):
-        images = range(first, min(first + LOOK_AHEAD, found.count))
-        looked = console.progress(images, total=len(images), label=f"{label}: shapes")
+    for first in range(0, images.count, LOOK_AHEAD):
+        some = range(first, min(first + LOOK_AHEAD, images.count))
+        looked = console.progress(some, total=len(some), label=f"{label}: shapes")
         shapes = [
-            rendering.plain_shape(*reading.shape(found.file(i)), found.rectangle(i), px)
+            rendering.plain_shape(*reading.shape(images.file(i)), images.rectangle(i), px)
             for i in looked
         ]
         batches = [[first + i for i in b] for b in rendering.batches_by_shape(shapes, batch)]
@@ -253,24 +253,27 @@ def _chunks(
 
 def _describe_batches(
     net: "nn.Module",
-    found: EvaluationSet,
+    images: EvaluationSet,
     batches: Sequence[list[int]],
     p: Params,
     how: How,
     label: str,
 ) -> np.ndarray:
+    """(b, dim) float16 descriptors of the images of `batches`, in that order."""
     from .images import reading, rendering
     from .nets import embed
 
     def load(batch: list[int]) -> np.ndarray:
-        read = (
-            rendering.plain(reading.read(found.file(i)), found.rectangle(i), how.px) for i in batch
+        return np.stack(
+            [
+                rendering.plain(reading.read(images.file(i)), images.rectangle(i), how.px)
+                for i in batch
+            ]
         )
-        return np.stack(list(read))
 
     described = embed.descriptors(
         net, load, batches, scales=how.scales, precision=p.precision, half=True, label=label,
-        name=lambda batch, row: str(found.file(batch[row])),
+        name=lambda batch, row: str(images.file(batch[row])),
         advice="set describe.precision: float32, or mend the model",
     )  # fmt: skip
     return np.concatenate([rows for _, rows in described])

@@ -94,12 +94,12 @@ def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, 
 def _parts(
     net: "nn.Module", views: TrainSet, px: int, p: Params, parts: runtime.Parts, teacher: str
 ) -> Iterator[np.ndarray]:
-    """Every part's rows in turn, those that are there taken as they are."""
+    """Every part's rows in turn; parts that an earlier run finished are read."""
     ranges = ranges_of(views.spans(), PART_VIEWS)
     names = [f"{i:06d}" for i in range(len(ranges))]
-    there = sum(parts.has(n) for n in names)
-    if there:
-        console.say(f"{teacher}: {there} of {len(ranges)} parts are there already")
+    finished = sum(parts.has(n) for n in names)
+    if finished:
+        console.say(f"{teacher}: {finished} of {len(ranges)} parts are finished already")
     for i, (name, images) in enumerate(zip(names, ranges, strict=True), 1):
         rows = parts.load(name)
         if rows is None:

@@ -163,8 +163,8 @@ def _images_digest(f: store.Stored) -> str:
 def checked_start(start: np.ndarray, videos: int, where: str) -> np.ndarray:
     """(n + 1,) int64 first frames of `videos` videos; UserError where they cannot be that."""
     start = np.asarray(start)
-    good = start.shape == (videos + 1,) and start.dtype.kind in "iu" and start[0] == 0
-    if not good or (np.diff(start.astype(np.int64)) < 1).any():
+    counts = start.shape == (videos + 1,) and start.dtype.kind in "iu" and start[0] == 0
+    if not counts or (np.diff(start.astype(np.int64)) < 1).any():
         raise UserError(f"{where}: start does not count one frame or more of each video")
     return start.astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Videos to frames by PyAV: a folder of JPEGs a video, there when it is whole."""
+"""Videos to frames by PyAV: a folder of JPEGs for each video, made whole or not at all."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ def extract(
 ) -> int:
     """Write a video's first frames, long side at most `px`, to `folder`; how many. UserError.
 
-    The folder is there when all of it is; where it was there already nothing is decoded.
+    The folder appears when all its frames are in it; where it exists nothing is decoded.
     """
     if folder.is_dir():
         return count(folder, most)
@@ -104,11 +104,11 @@ def _crashed(task: tuple[Path, Path]) -> int | str:
 
 def count(folder: Path, most: int = MOST) -> int:
     """Frames `0000.jpg`, `0001.jpg` ... of a folder, `most` at most. UserError for none or gaps."""
-    there = {f for f in os.listdir(folder) if f.endswith(".jpg")}
-    number = min(len(there), most)
+    names = {f for f in os.listdir(folder) if f.endswith(".jpg")}
+    number = min(len(names), most)
     if not number:
         raise UserError(f"{folder}: no frames in it")
-    if absent := [f for f in (f"{i:04d}.jpg" for i in range(number)) if f not in there]:
+    if absent := [f for f in (f"{i:04d}.jpg" for i in range(number)) if f not in names]:
         raise UserError(
             f"{folder}: no frame {absent[0]}; they are numbered from 0000.jpg on without a gap"
         )

@@ -83,8 +83,8 @@ class Onnx:
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        found = self.session.run(None, {self.input: x.float().cpu().numpy()})
-        return [torch.from_numpy(y).to(x.device) for y in found]
+        outputs = self.session.run(None, {self.input: x.float().cpu().numpy()})
+        return [torch.from_numpy(y).to(x.device) for y in outputs]
 
 
 def load(settings: dict[str, Any], where: str) -> nn.Module:

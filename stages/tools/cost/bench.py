@@ -72,7 +72,7 @@ def no_op(folder: Path, times: int) -> Row | None:
     command = [sys.executable, "-m", "dvc", "repro"]
     dry = subprocess.run([*command, "--dry"], capture_output=True, text=True)
     if dry.returncode or "Running stage" in dry.stdout:  # it fails where nothing was ever run
-        console.say("no-op: left out, for there is something to do; `dvc repro` first")
+        console.say("no-op: left out, `dvc repro` has something to do here; `dvc repro` first")
         return None
     (spent,) = stopwatch.in_turn(
         [lambda: subprocess.run(command, check=True, capture_output=True)], times=3, warm=0

@@ -155,7 +155,7 @@ def video(
 ) -> Row:  # fmt: skip
     """Chamfer of queries with videos against its products alone.
 
-    Once each, since it takes minutes; the peak of what is allocated is told.
+    Once each, since it takes minutes; the peak of what is allocated is printed.
     """
     query = bench_inputs.clips(folder, queries, frames, dim, seed=0)
     database = bench_inputs.clips(folder, videos, frames, dim, seed=1)
