@@ -7,7 +7,6 @@ both.
 """
 
 import json as json_module
-import os
 import platform
 import statistics
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import typer
 
-from ...core import console
+from ...core import console, machine
 from ...core.errors import UserError
 from ...core.plugins import nearest
 from . import bench_arithmetic as arithmetic
@@ -45,7 +44,7 @@ def main(
             if row := ROWS[name](Path(folder), times):
                 rows.append(row)
                 console.say(f"{name}: {row.ratio:.2f}")
-    about = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {time.strftime('%F')}"
+    about = f"{platform.machine()}, {machine.cores()} cores, {time.strftime('%F')}"
     if json:
         table = [{**asdict(r), "ratio": r.ratio} for r in rows]
         console.result(json_module.dumps({"machine": about, "rows": table}, indent=1))

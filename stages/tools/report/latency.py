@@ -5,7 +5,6 @@ the image is not in it. It depends on the architecture, not on the weights, so e
 share one measurement. Kept in `data/speed.json` by machine.
 """
 
-import os
 import platform
 import statistics
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core import console, files, runtime
+from ...core import machine as hardware
 from ...core.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def machine() -> str:
         name = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    device = os.environ.get("WHITEN_MTD_DEVICE", "")
-    return f"{name}, {len(os.sched_getaffinity(0))} cores{f', {device}' if device else ''}"
+    device = hardware.device_name()
+    return f"{name}, {hardware.cores()} cores{f', {device}' if device else ''}"
 
 
 def of_student(config: dict[str, Any], px: int, scales: str) -> Spec:
