@@ -16,9 +16,13 @@ demo: .venv/.ready ## set up, run the pipeline on the embedded world, print the 
 	dvc repro
 	@whiten-mtd results
 
-demo-video: .venv/.ready video/dvc.yaml ## the same on generated videos, in the folder video
+demo-video: .venv/.ready video/dvc.yaml video/params.yaml ## the same on generated videos, in the folder video
 	cd video && dvc repro
 	@cd video && whiten-mtd results
+
+# Yours once it is there: never written over.
+video/params.yaml: | .venv/.ready
+	cd video && whiten-mtd preset demo_video
 
 # The same stages, a folder further down.
 video/dvc.yaml: dvc.yaml

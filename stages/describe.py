@@ -20,6 +20,7 @@ from pydantic import Field
 
 from .core import console, files, params, runtime, store
 from .core.errors import UserError
+from .core.params import Parameters
 from .images.own import decoded, own_images, own_videos, sizes
 from .images.scales import How, Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
@@ -53,32 +54,32 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Describe the images (or videos) IMAGES by MODEL."""
-    p = params.section(params_file, "describe", Params)
-    values = params.read(params_file)
-    sets = [n for n in values["evaluation"] if (images / f"{n}.h5").is_file()]
-    if sets and (missing := [n for n in values["evaluation"] if n not in sets]):
+    given = params.read(params_file)
+    p = given.section("describe", Params)
+    sets = [n for n in given.evaluation if (images / f"{n}.h5").is_file()]
+    if sets and (missing := [n for n in given.evaluation if n not in sets]):
         raise UserError(f"{images}: no {missing[0]}.h5; run prepare again")
     todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
     for found, _, _ in todo:
         found.check_images()
-    work = partial(describe_todo, model, p, values, params_file, whitenings)
+    work = partial(describe_todo, model, p, given, whitenings)
     if not todo:
-        describe_own(images, out, values, work)
+        describe_own(images, out, given, work)
         return
     work(todo)
     old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
     if (old_model / "config.json").is_file():
         todo = [(found, out / params.OLD_MODEL / file.name, n) for found, file, n in todo]
-        describe_todo(str(old_model), p, values, params_file, whitenings, todo)
+        describe_todo(str(old_model), p, given, whitenings, todo)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
 Done = Iterator[tuple[Any, dict[str, Any]]]  # rows: a length, and an array for a slice
 
 
-def describe_own(images: Path, out: Path, values: dict[str, Any], work: "Work") -> None:
+def describe_own(images: Path, out: Path, given: Parameters, work: "Work") -> None:
     """Describe images or videos of one's own; where there are no sets at all, nothing."""
-    if not values["evaluation"] and images.is_dir() and not any(images.iterdir()):
+    if not given.evaluation and images.is_dir() and not any(images.iterdir()):
         out.mkdir(parents=True, exist_ok=True)
         console.say("no evaluation sets: nothing to describe")
         return
@@ -94,12 +95,12 @@ Work = Callable[..., None]
 
 
 def describe_todo(
-    model: str, p: Params, values: dict[str, Any], where: Path, whitenings: Path, todo: Todo,
+    model: str, p: Params, given: Parameters, whitenings: Path, todo: Todo,
     root: Path | None = None,
 ) -> None:  # fmt: skip
     """Write one model's descriptor file of each set; `root`: where the ids are the paths from."""
     describe_all = describe_fused if model == "fused" else describe_sets
-    done = describe_all(model, todo, p, values, where, whitenings)
+    done = describe_all(model, todo, p, given, whitenings)
     for (found, file, _), (rows, about) in zip(todo, done, strict=True):
         whence = {"root": (root or found.root).as_posix(), "set": found.digest}
         whence["crop"] = crop_of(found, found.role == "query")
@@ -114,16 +115,14 @@ def describe_todo(
                 writer.array("start", found.start)
 
 
-def describe_sets(
-    model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
-) -> Done:
+def describe_sets(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
     """(descriptors, what to say of them) of each set by one network."""
-    check_names((p.scales, p.image_px), (*params.teachers(values, where), *params.RESERVED), where)
-    if is_ready(model, values):
-        yield from ready_sets(model, todo, values, where)
+    check_names((p.scales, p.image_px), (*given.kinds, *params.RESERVED), given.path)
+    if is_ready(model, given):
+        yield from ready_sets(model, todo, given)
         return
-    net, about = load_model(model, values, where)
-    how = how_of(p.scales, p.image_px, about["model"], about["image_px"], where)
+    net, about = load_model(model, given)
+    how = how_of(p.scales, p.image_px, about["model"], about["image_px"], given.path)
     about["image_px"] = how.px or "native"
     about["scales"] = " ".join(f"{s:.6g}" for s in how.scales)
     for found, _, name in todo:
@@ -134,44 +133,40 @@ def describe_sets(
         yield rows, about
 
 
-def is_ready(model: str, values: dict[str, Any]) -> bool:
+def is_ready(model: str, given: Parameters) -> bool:
     """Whether MODEL is a teacher of ready descriptors, without a network."""
-    if Path(model, "config.json").is_file() or model not in values["teachers"]:
+    if Path(model, "config.json").is_file() or model not in given.kinds:
         return False
     from . import teachers
 
-    return not teachers.has_network(values["teachers"][model]["kind"])
+    return not teachers.has_network(given.kinds[model])
 
 
-def ready_sets(model: str, todo: Todo, values: dict[str, Any], where: Path) -> Done:
+def ready_sets(model: str, todo: Todo, given: Parameters) -> Done:
     """The ready descriptors of each set, by the ids of its images."""
     from . import teachers
 
-    settings = values["teachers"][model]
+    settings, where = given.teacher(model), given.place(f"teachers.{model}")
     for found, _, name in todo:
-        place = f"{where}: teachers.{model}"
-        ready = teachers.rows(settings["kind"], settings, place, found.image_id)
+        ready = teachers.rows(settings.kind, settings, where, found.image_id)
         console.say(f"{model}: ready descriptors of the {len(ready)} images of {name}")
         yield ready, {
-            "image_px": settings.get("image_px", 0) or "unknown", "model": model,
+            "image_px": settings.image_px or "unknown", "model": model,
             "init": "teacher", "scales": "unknown", "weights": ready.digest,
         }  # fmt: skip
 
 
-def describe_fused(
-    model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
-) -> Done:
+def describe_fused(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
     """(fused embeddings, what to say of them) of each set: the ensemble in the student's frame."""
     from .distill import prototypes, whitening
     from .retrieval.lazy_rows import Mapped, Rows
 
-    params.teachers(values, where)
     frame = whitening.read(whitenings / "fused.h5")
     white: list[list[Rows]] = [[] for _ in todo]
     told = []
-    for teacher in values["ensemble"]:
+    for teacher in given.ensemble:
         own = whitening.read(whitenings / f"{teacher}.h5")
-        described = describe_sets(teacher, todo, p, values, where, whitenings)
+        described = describe_sets(teacher, todo, p, given, whitenings)
         for rows, (descriptor, said) in zip(white, described, strict=True):
             rows.append(Mapped(partial(whitening.apply, by=own), descriptor))
             told.append(said)
@@ -184,9 +179,7 @@ def describe_fused(
         yield Mapped(lambda *r: whitening.apply(prototypes.concatenate(r), frame), *rows), about
 
 
-def load_model(
-    model: str, values: dict[str, Any], where: Path
-) -> tuple["nn.Module", dict[str, Any]]:
+def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, Any]]:
     """The network MODEL names and what a descriptor file says of it."""
     from .nets import embed, weights
 
@@ -200,15 +193,14 @@ def load_model(
     else:
         from . import teachers
 
-        table = params.teachers(values, where)
-        if model not in table:
+        if model not in given.kinds:
             raise UserError(
-                f"no teacher {model!r} in {where} and no student's folder of that name: choose "
-                f"from {', '.join(table)}, fused, or give a folder with config.json"
+                f"no teacher {model!r} in {given.path} and no student's folder of that name: "
+                f"choose from {', '.join(given.kinds)}, fused, or give a folder with config.json"
             )
-        settings = table[model]
-        net = teachers.load(settings["kind"], settings, f"{where}: teachers.{model}")
-        about = {"image_px": settings["image_px"], "model": model, "init": "teacher"}
+        settings = given.teacher(model)
+        net = teachers.load(settings.kind, settings, given.place(f"teachers.{model}"))
+        about = {"image_px": settings.image_px, "model": model, "init": "teacher"}
     about["weights"] = weights.digest_of_state(net)
     return embed.ready(net, runtime.device()), about
 

@@ -67,10 +67,9 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Score every described model and draw what people look at."""
-    p = params.section(params_file, "evaluate", Params)
+    given = params.read(params_file)
+    p, teachers = given.section("evaluate", Params), list(given.kinds)
     runtime.keep_freed_memory()  # the same 280 MB of similarities come and go for every model
-    values = params.read(params_file)
-    teachers = params.teachers(values, params_file)
     names = ("student", "untrained", *teachers)
     fitted = {t: Fitted.read(whitenings / f"{t}.h5") for t in (*teachers, "fused")}
     open_file = cache(partial(store.Stored, kind="descriptors"))  # each is checked once
@@ -78,13 +77,13 @@ def main(
     about: dict[str, Any] = {}
     rules: dict[str, dict[str, scoring_rules.ScoringRules]] = {}
     per_query: list[tuple[str, ...]] = [("set", "model", "difficulty", "query", "ap")]
-    for benchmark in benchmarks(evaluation, values["evaluation"], p.similarity):
+    for benchmark in benchmarks(evaluation, given.evaluation, p.similarity):
         models = {m: benchmark.described(described / m, open_file) for m in names}
         if models["student"].attributes.get("backward_compatible"):
             models[params.OLD_MODEL] = benchmark.described(
                 described / "student" / params.OLD_MODEL, open_file
             )
-        found, rules[benchmark.name] = rank_set(benchmark, models, fitted, values["ensemble"])
+        found, rules[benchmark.name] = rank_set(benchmark, models, fitted, given.ensemble)
         about[benchmark.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
         table[benchmark.name] = scored(found, benchmark.truth.protocol)
         per_query += query_rows(benchmark, found)
@@ -101,15 +100,17 @@ def main(
         console.result("\n".join(scoring_rules.lines(name, of_models)))
 
 
-def benchmarks(folder: Path, sets: dict[str, Any], similarity: str) -> Iterator[Benchmark]:
+def benchmarks(
+    folder: Path, sets: dict[str, params.EvaluationEntry], similarity: str
+) -> Iterator[Benchmark]:
     """Every set that asks, and once more among its distractors where it names a set of them."""
     for name, entry in sets.items():
         if not (folder / f"{name}.json").is_file():
             continue  # a collection of distractors asks nothing
         benchmark = Benchmark.read(folder, name, similarity)
         yield benchmark
-        if distractors := entry.get("distractors"):
-            yield benchmark.among(folder, distractors)
+        if entry.distractors is not None:
+            yield benchmark.among(folder, entry.distractors)
 
 
 def rank_set(

@@ -36,31 +36,32 @@ def main(teacher: str, train: Path, out: Path, params_file: Path = params.OPTION
     """Describe every stored view by TEACHER."""
     from . import teachers
 
-    p = params.section(params_file, "extract", Params)
-    settings = params.teacher(params_file, teacher)
+    given = params.read(params_file)
+    p, settings = given.section("extract", Params), given.teacher(teacher)
     views = TrainSet.read(train)
-    where = f"{params_file}: teachers.{teacher}"
-    if teachers.has_network(settings["kind"]):
+    where = given.place(f"teachers.{teacher}")
+    if teachers.has_network(settings.kind):
         by_network(teacher, settings, views, out, p, where)
     else:
-        ready = teachers.rows(settings["kind"], settings, where, views.image_id)
+        ready = teachers.rows(settings.kind, settings, where, views.image_id)
         repeat(teacher, ready, settings, views, out)
 
 
 def by_network(
-    teacher: str, settings: dict[str, Any], views: TrainSet, out: Path, p: Params, where: str
+    teacher: str, settings: params.Teacher, views: TrainSet, out: Path, p: Params, where: str
 ) -> None:
     """Run the network on every view; rows go to the file part by part."""
     from . import teachers
     from .nets import embed, weights
 
     views.check_images()
-    net = embed.ready(teachers.load(settings["kind"], settings, where), runtime.device())
+    net = embed.ready(teachers.load(settings.kind, settings, where), runtime.device())
     source = {
         "teacher": teacher, "weights": weights.digest_of_state(net), "train": views.digest,
-        "settings": files.digest_of(settings), "extract": files.digest_of(p.model_dump()),
+        "settings": files.digest_of(settings.model_dump()),
+        "extract": files.digest_of(p.model_dump()),
     }  # fmt: skip
-    px = settings["image_px"]
+    px = settings.image_px
     with runtime.parts("extract", **source) as parts:
         done = _parts(net, views, px, p, parts, teacher)
         first = next(done)
@@ -72,7 +73,7 @@ def by_network(
                 writer.append("descriptor", rows)
 
 
-def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, out: Path) -> None:
+def repeat(teacher: str, ready: Any, settings: params.Teacher, views: TrainSet, out: Path) -> None:
     """Write the ready descriptor of each view's image; crops and flips change nothing."""
     count = len(views.view_image)
     console.say(
@@ -81,8 +82,8 @@ def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, 
     )
     about = {
         "teacher": teacher, "weights": ready.digest, "train": views.digest,
-        "settings": files.digest_of(settings), "dim": ready.dim,
-        "image_px": settings.get("image_px", 0),
+        "settings": files.digest_of(settings.model_dump()), "dim": ready.dim,
+        "image_px": settings.image_px,
     }  # fmt: skip
     with store.create(out, "features", **about) as writer:
         writer.dataset("descriptor", (count, ready.dim), np.float16)

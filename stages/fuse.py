@@ -60,10 +60,10 @@ class Ensemble:
 
     def concatenated(self, rows: Any) -> np.ndarray:
         """(b, sum d_k) float32 of view rows (a slice or indices)."""
-        found = prototypes.concatenate([d[rows] for d in self.descriptors])
+        side_by_side = prototypes.concatenate([d[rows] for d in self.descriptors])
         for d in self.descriptors:
             store.forget(d)
-        return found
+        return side_by_side
 
     def similarities(self, anchor: np.ndarray, positive: np.ndarray) -> np.ndarray:
         """(T, N, N) float32 similarities of two lists of view rows."""
@@ -83,16 +83,15 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Fuse the ensemble's similarities into targets and its descriptors into prototypes."""
-    p = params.section(params_file, "fuse", Params)
+    given = params.read(params_file)
+    p = given.section("fuse", Params)
     if p.strategy not in STRATEGIES:
         raise UserError(
             f"{params_file}: fuse.strategy: no {p.strategy!r}{nearest(p.strategy, STRATEGIES)}: "
             f"choose from {', '.join(STRATEGIES)}"
         )
-    values = params.read(params_file)
-    params.teachers(values, params_file)
     views = TrainSet.read(train)
-    ensemble = Ensemble.read(values["ensemble"], whitened, views)
+    ensemble = Ensemble.read(given.ensemble, whitened, views)
     _check_sizes(p, views, ensemble, params_file)
     for old in (*targets.glob("epoch-*.h5"), targets / "held-out.h5", targets / "prototypes.h5"):
         old.unlink(missing_ok=True)  # our own outputs, of an earlier run

@@ -96,10 +96,8 @@ def main(
     from .nets import weights
     from .retrieval import validation
 
-    p = params.section(params_file, "train", Params)
-    name = params.read(params_file)["student"]
-    if not isinstance(name, str):
-        raise UserError(f"{params_file}: student: a timm name or an alias is needed, not {name!r}")
+    given = params.read(params_file)
+    p, name = given.section("train", Params), given.student
     objective = p.objective()
     views = TrainSet.read(train)
     views.check_images()

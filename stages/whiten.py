@@ -56,7 +56,7 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Fit whitening on TEACHER's descriptors and apply it to all of them."""
-    p = params.section(params_file, "whiten", Params)
+    p = params.read(params_file).section("whiten", Params)
     views = TrainSet.read(train)
     stored = store.Stored(features, "features")
     descriptor = _descriptors(stored, views, features, train)

@@ -1,13 +1,7 @@
-"""The machine: its knobs (environment variables, never tracked), seeds, devices, parts of work.
-
-WHITEN_MTD_WORKERS   loading processes (default: one less than the cores, at most 8; 0: none)
-WHITEN_MTD_DEVICE    cpu, cuda, cuda:1, mps (default: cuda where there is one)
-WHITEN_MTD_SCRATCH   where unfinished work is kept (default: .scratch in the project)
-"""
+"""Long work on this machine: its device, interrupts, finished parts that the next try takes up."""
 
 import ctypes
 import fcntl
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -17,18 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from . import machine
 from .errors import UserError
 from .files import atomic, digest_of
-
-
-def workers() -> int:
-    """How many loading processes to start."""
-    given = os.environ.get("WHITEN_MTD_WORKERS")
-    if given is None:
-        return max(min(len(os.sched_getaffinity(0)) - 1, 8), 0)
-    if not given.isdecimal():
-        raise UserError(f"WHITEN_MTD_WORKERS: a whole number is needed, not {given!r}")
-    return int(given)
 
 
 def device() -> Any:
@@ -36,7 +21,7 @@ def device() -> Any:
     import torch
 
     keep_freed_memory()
-    name = os.environ.get("WHITEN_MTD_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
+    name = machine.device_name() or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
         torch.zeros(1, device=chosen)
@@ -117,8 +102,7 @@ def parts(stage: str, **depends: Any) -> Iterator[Parts]:
 
     Raises UserError where another process is at the same job.
     """
-    root = Path(os.environ.get("WHITEN_MTD_SCRATCH", ".scratch"))
-    folder = root / f"{stage}-{digest_of(depends)}"
+    folder = machine.scratch() / f"{stage}-{digest_of(depends)}"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:
         try:

@@ -1,10 +1,8 @@
-"""The one stopwatch: medians of repeated runs, in seconds, and the machine they are of."""
+"""The one stopwatch: medians of repeated runs, in seconds."""
 
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 Work = Callable[[], Any]
@@ -38,12 +36,3 @@ def repeated(work: Work, budget: float) -> float:
         if sum(spent) > 3 * budget:
             break
     return statistics.median(spent)
-
-
-def processor() -> str:
-    """The processor's name, as well as the system knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

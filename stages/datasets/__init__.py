@@ -51,11 +51,9 @@ class Evaluation:
     frames: np.ndarray | None = None
 
 
-def load(name: str, part: str, settings: dict[str, Any], where: str) -> tuple[ModuleType, Any]:
-    """The dataset `name`, which must offer `part`, and its checked settings."""
+def load(name: str, part: str, given: params.Parameters) -> tuple[ModuleType, Any]:
+    """The dataset `name`, which must offer `part`, and its settings."""
     module = plugins.load(__name__, name)
     if not hasattr(module, part):
-        raise UserError(f"{where}: dataset {name} has no {part} images")
-    if name not in settings:
-        raise UserError(f"{where}: datasets.{name}: missing; its settings are needed")
-    return module, params.check(settings[name], module.Settings, f"{where}: datasets.{name}")
+        raise UserError(f"{given.path}: dataset {name} has no {part} images")
+    return module, given.dataset(name)

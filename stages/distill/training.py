@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import console, runtime
+from ..core import console, machine, runtime
 from ..images.replay import CACHE_BYTES, Replay
 from ..images.sets import TrainSet
 from ..nets.embed import as_input
@@ -72,7 +72,7 @@ class Loop:
         self.view_prototype = prototypes.view_prototype
         self.device = next(student.parameters()).device
         self.prototype = torch.from_numpy(prototypes.prototype).to(self.device)
-        self.replay = Replay(views, plan.view_px, CACHE_BYTES // max(runtime.workers(), 1))
+        self.replay = Replay(views, plan.view_px, CACHE_BYTES // max(machine.workers(), 1))
         self.steps = plan.epochs * targets.steps
         self.step = 0  # steps done
         self.best: Best | None = None

@@ -5,12 +5,12 @@ The database is read in blocks, once for as many queries as `HELD_BYTES` of simi
 may be an array, a memory map or `rows.Rows`. Nothing of it is kept but a block.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..core import machine
 from .lazy_rows import Rows
 
 Array = np.ndarray
@@ -57,7 +57,7 @@ def ranks(
         raise ValueError(f"{len(query)} queries, but answers to {len(wanted)}")
     joined = [np.concatenate(list(answers.values())) for answers in wanted]
     out = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # a sort needs no lock
+    with ThreadPoolExecutor(machine.cores()) as pool:  # a sort needs no lock
         for first, sims in similarities(query, database):
             some = slice(first, first + len(sims))
             for answers, places in zip(

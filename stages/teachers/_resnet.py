@@ -24,7 +24,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of all
 CHILDREN = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")  # of torchvision's ResNet
 
 
-class Settings(params.Section):
+class Settings(params.Teacher):
     """What the entries of these kinds in `teachers` have in common."""
 
     image_px: int = Field(ge=32, le=4096)  # side of a training view, long side of an image

@@ -18,7 +18,7 @@ from ..core.errors import UserError
 PUBLISHED = "It is a file of your own"
 
 
-class Settings(params.Section):
+class Settings(params.Teacher):
     """One entry of `teachers` of kind precomputed."""
 
     kind: Literal["precomputed"]
@@ -57,7 +57,7 @@ class Ready:
         return (out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)).astype("f2")
 
 
-def rows(settings: dict[str, Any], where: str, image_ids: np.ndarray) -> Ready:
+def rows(settings: params.Given, where: str, image_ids: np.ndarray) -> Ready:
     """The descriptors of the images `image_ids`. Raises UserError where some are missing."""
     s = params.check(settings, Settings, where)
     files = [store.Stored(Path(name), "descriptors") for name in s.descriptors]

@@ -121,17 +121,6 @@ def test_the_first_signal_is_noted_and_the_second_ends() -> None:
     assert not runtime.Stop().asked
 
 
-def test_workers_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WHITEN_MTD_WORKERS", "3")
-    assert runtime.workers() == 3
-    for odd in ("-1", "two", "1.5", ""):
-        monkeypatch.setenv("WHITEN_MTD_WORKERS", odd)
-        with pytest.raises(UserError, match="WHITEN_MTD_WORKERS"):
-            runtime.workers()
-    monkeypatch.delenv("WHITEN_MTD_WORKERS")
-    assert 0 <= runtime.workers() <= 8
-
-
 def test_a_device_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHITEN_MTD_DEVICE", "cpu")
     assert runtime.device().type == "cpu"

@@ -1,4 +1,4 @@
-"""Medians of what is run in turn, and the processor they are of."""
+"""Medians of what is run in turn."""
 
 import time
 
@@ -43,7 +43,3 @@ def test_a_slow_machine_stops_early() -> None:
 
     stopwatch.repeated(work, budget=0.01)
     assert runs == 2
-
-
-def test_the_processor_has_a_name() -> None:
-    assert stopwatch.processor().strip()

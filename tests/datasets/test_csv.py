@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from project import parameters
 
 from stages import datasets
 from stages.core import params
 from stages.core.errors import UserError
 
-csv = datasets.load("csv", "training", {"csv": {"file": "x"}}, "params.yaml")[0]
+GIVEN = parameters(datasets={"csv": {"file": "x"}})
+csv = datasets.load("csv", "training", GIVEN)[0]
 HEAD = "path,group,split,query"
 ROWS = [
     "a/1.png,tower,train,", "a/2.png,tower,train,0", "b.png,,train,",

@@ -18,7 +18,6 @@ import typer
 
 from ...core import console, files, params
 from ...core.errors import UserError
-from ...core.plugins import nearest
 from ...distill import batches
 from ...distill.targets import read_whitened
 from ...images.sets import TrainSet
@@ -72,15 +71,15 @@ def main(
     """Vote on every pair of training images; write a page and a corrected CSV."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: a folder is needed, and this is a file")
-    values = params.read(params_file)
-    names = voters(values, teacher, params_file)
+    given = params.read(params_file)
+    names = voters(given, teacher)
     views = TrainSet.read(train)
     if len(np.unique(views.group[views.group >= 0])) < 2:
         raise UserError(f"{train}: fewer than two groups; there are no labels to vote on")
     rows = [read(whitened / f"{name}.h5", views) for name in names]
     limit = votes.bounds(rows, views.group, neighbours=neighbours, different=different, seed=seed)
     found = vote(rows, views.group, limit, listed=listed, apply=apply)
-    table = label_table.Table.read(values, views, train.parent, str(params_file))
+    table = label_table.Table.read(given, views, train.parent)
     corrected, changes = table.corrected(moves(found, views.group))
     write_pairs(out / "suspects.csv", found, rows, names, table)
     files.write_text(out / "corrected.csv", corrected)
@@ -111,15 +110,11 @@ def as_text(n: dict[str, int], out: Path, table: "label_table.Table") -> str:
     )
 
 
-def voters(values: dict[str, Any], chosen: list[str], where: Path) -> list[str]:
+def voters(given: params.Parameters, chosen: list[str]) -> list[str]:
     """The teachers that vote. Raises UserError for a name that is none."""
-    table = params.teachers(values, where)
     for name in chosen:
-        if name not in table:
-            raise UserError(
-                f"no teacher {name!r}{nearest(name, table)}: choose from {', '.join(table)}"
-            )
-    return chosen or list(values["ensemble"])
+        given.kind(name)
+    return chosen or given.ensemble
 
 
 def read(path: Path, views: TrainSet) -> np.ndarray:

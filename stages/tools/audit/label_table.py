@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from ...core import files
+from ...core.params import Parameters
 from ...images.sets import EvaluationSet, TrainSet
 
 Line = list[str]  # path, group, split and, where the table had it, query
@@ -23,11 +23,11 @@ class Table:
     paths: list[str]
 
     @classmethod
-    def read(cls, values: dict[str, Any], views: TrainSet, prepared: Path, where: str) -> "Table":
+    def read(cls, given: Parameters, views: TrainSet, prepared: Path) -> "Table":
         """Of dataset csv its own table, else the training images and those set aside."""
         paths = [str(p) for p in views.path]
-        if values["prepare"].get("dataset") == "csv":
-            root, columns, lines = _own_table(values, where)
+        if given.training_set == "csv":
+            root, columns, lines = _own_table(given)
             group = {line[0]: line[1] for line in lines}
             names = [group.get(p, "") for p in paths]
             return cls(root, columns, lines, names, paths)
@@ -57,10 +57,10 @@ class Table:
         return files.to_csv([self.columns, *lines]), len(new)
 
 
-def _own_table(values: dict[str, Any], where: str) -> tuple[Path, Line, list[Line]]:
+def _own_table(given: Parameters) -> tuple[Path, Line, list[Line]]:
     from ... import datasets
 
-    module, settings = datasets.load("csv", "training", values["datasets"], where)
+    module, settings = datasets.load("csv", "training", given)
     table = module.read_table(settings)
     asks = any(row.query is not None for row in table.rows)
     lines = [[r.path, r.group, r.split, *([str(int(r.query))] if asks else [])] for r in table.rows]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import typer
 
-from ...core import console, stopwatch
+from ...core import console, machine, stopwatch
 from ...core.errors import UserError
 from ...core.plugins import nearest
 from . import bench_arithmetic as arithmetic
@@ -44,7 +44,7 @@ def main(
             if row := ROWS[name](Path(folder), times):
                 rows.append(row)
                 console.say(f"{name}: {row.ratio:.2f}")
-    here = machine()
+    here = this_machine()
     if json:
         table = [{**asdict(r), "ratio": r.ratio} for r in rows]
         console.result(json_module.dumps({"machine": here, "rows": table}, indent=1))
@@ -58,11 +58,11 @@ def main(
         )
 
 
-def machine() -> dict[str, str]:
+def this_machine() -> dict[str, str]:
     """What the ratios depend on: processor, cores, how busy it is, when."""
     load = " ".join(f"{x:.2f}" for x in os.getloadavg())
     return {
-        "processor": stopwatch.processor(), "cores": str(len(os.sched_getaffinity(0))),
+        "processor": machine.processor(), "cores": str(machine.cores()),
         "load": f"{load} (1, 5, 15 minutes)", "date": time.strftime("%F"),
     }  # fmt: skip
 

@@ -1,11 +1,10 @@
 """From counts and a trial of the machine to a plan: disk, passes, memory, seconds by stage."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core import runtime
+from ...core import machine, runtime
 from ...fuse import BLOCK_ROWS as FUSE_ROWS
 from ...images.replay import CACHE_BYTES
 from ...images.scales import how_of
@@ -174,10 +173,10 @@ def seconds(
 
 def beside(network: float, loading: float) -> float:
     """Loading processes work beside the network, and take its cores where it computes on them."""
-    workers = runtime.workers()
+    workers = machine.workers()
     if runtime.device().type != "cpu" and workers:
         return max(network, loading / workers)
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.cores()
     return network + loading / max(min(workers + 1, cores), 1)
 
 

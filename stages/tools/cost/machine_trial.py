@@ -13,6 +13,7 @@ import numpy as np
 
 from ...core import console, runtime, stopwatch, store
 from ...core.errors import UserError
+from ...core.params import Teacher
 from ...images import views as drawing
 from ...images.replay import Replay
 from ...images.sets import TrainSet
@@ -59,17 +60,17 @@ def load_torch() -> float:
     return stopwatch.seconds(load)
 
 
-def teacher(settings: dict[str, Any], where: str) -> Network:
+def teacher(settings: Teacher, where: str) -> Network:
     """A teacher to time: random weights do; one whose weights are missing has a stand-in."""
     from ... import teachers
     from ...nets import embed
     from ...nets.backbone import Backbone
 
-    values, stand_in = dict(settings), False
-    if values["kind"] == "any_timm":
-        values["weights"] = "random"
+    stand_in = False
+    if settings.kind == "any_timm":
+        settings = settings.model_copy(update={"weights": "random"})
     try:
-        net = teachers.load(values["kind"], values, where)
+        net = teachers.load(settings.kind, settings, where)
     except UserError as error:
         if "weights" not in str(error):
             raise
@@ -77,13 +78,13 @@ def teacher(settings: dict[str, Any], where: str) -> Network:
     return _network(embed.ready(net, runtime.device()), stand_in)
 
 
-def ready_dim(settings: dict[str, Any]) -> int | None:
+def ready_dim(settings: Teacher) -> int | None:
     """Dimensions of a teacher of ready descriptors, which has nothing to time; None: a network."""
     from ... import teachers
 
-    if teachers.has_network(settings["kind"]):
+    if teachers.has_network(settings.kind):
         return None
-    first = settings["descriptors"][0]
+    first = settings.descriptors[0]  # type: ignore[attr-defined]  # of every kind without one
     return int(store.Stored(Path(first), "descriptors")["descriptor"].shape[1])
 
 

@@ -38,42 +38,43 @@ def main(
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print what a run of `params.yaml` will cost on this machine."""
-    values = checked(params_file)
+    given = checked(params_file)
+    values = given.values
     if groups is not None and (images is None or groups > images):
         raise UserError("--groups goes with --images, and is at most as many")
     if images is not None:
         world = imagined(values, images, groups or images // 5 or 1)
     else:
-        world = counted(values, prepared, params_file)
+        world = counted(given, prepared)
     if world.groups < values["fuse"]["batch"]:
         raise UserError(
             f"{params_file}: fuse.batch is {values['fuse']['batch']} but there are about "
             f"{world.groups} training groups; set it to at most that"
         )
-    trial, dims, sizes, stand_ins = tried(values, world, params_file, calibrate, seconds)
+    trial, dims, sizes, stand_ins = tried(given, world, calibrate, seconds)
     plan = estimate.plan(values, world, trial, dims, sizes)
     plan["stand_ins"] = stand_ins
     console.result(files.to_json(plan).rstrip() if json else as_text(plan, world, values))
 
 
-def checked(path: Path) -> dict[str, Any]:
+def checked(path: Path) -> params.Parameters:
     """All of params.yaml, every section and entry by its own class."""
-    values = params.read(path)
-    if bad := [what for good, what in check_params.forms(path) if good is False]:
+    given = params.read(path)
+    if bad := [what for good, what in check_params.forms(given) if good is False]:
         raise UserError("\n".join(bad))
-    return values
+    return given
 
 
-def counted(values: dict[str, Any], prepared: Path, where: Path) -> World:
+def counted(given: params.Parameters, prepared: Path) -> World:
     """From what `prepare` wrote, else from the dataset's settings or listing."""
     file = prepared / "train.h5"
     if not file.is_file():
         try:
-            return listed(values, where)
+            return listed(given)
         except UserError as error:
             raise UserError(f"{error}; or plan for --images N --groups M") from None
     train = TrainSet.read(file)
-    sets = [EvaluationSet.read(prepared / "evaluation" / f"{s}.h5") for s in values["evaluation"]]
+    sets = [EvaluationSet.read(prepared / "evaluation" / f"{s}.h5") for s in given.evaluation]
     aside = 0
     if (prepared / "validation.h5").is_file():
         aside = len(EvaluationSet.read(prepared / "validation.h5").image_id)
@@ -84,31 +85,29 @@ def counted(values: dict[str, Any], prepared: Path, where: Path) -> World:
     )  # fmt: skip
 
 
-def listed(values: dict[str, Any], where: Path) -> World:
+def listed(given: params.Parameters) -> World:
     """From the datasets themselves; those that draw their images say what they would draw."""
     from tempfile import TemporaryDirectory
 
     from ... import datasets
 
     asked, files, to_draw = 0, [], False
-    name = values["prepare"]["dataset"]
+    name = given.training_set
     with TemporaryDirectory() as folder:
-        module, settings = datasets.load(name, "training", values["datasets"], str(where))
+        module, settings = datasets.load(name, "training", given)
         if hasattr(module, "planned"):
             group, to_draw = module.planned(settings)[0], True
         else:
             found = module.training(settings, Path(folder))
             group = found.group
             files = [found.root / p for p in found.path[:: max(len(found.path) // 64, 1)]]
-        for own, entry in values["evaluation"].items():
-            module, settings = datasets.load(
-                entry["dataset"], "evaluation", values["datasets"], str(where)
-            )
+        for own, entry in given.evaluation.items():
+            module, settings = datasets.load(entry.dataset, "evaluation", given)
             if hasattr(module, "planned"):
                 asked += module.planned(settings)[1]
             else:
                 asked += len(module.evaluation(settings, Path(folder), own).image_id)
-    return split(values, group, asked, f"the listing of dataset {name}", files, to_draw)
+    return split(given.values, group, asked, f"the listing of dataset {name}", files, to_draw)
 
 
 def imagined(values: dict[str, Any], images: int, groups: int) -> World:
@@ -144,43 +143,41 @@ def split(
 
 
 def tried(
-    values: dict[str, Any], world: World, where: Path, calibrate: bool, seconds: float
+    given: params.Parameters, world: World, calibrate: bool, seconds: float
 ) -> tuple[Trial | None, dict[str, int], dict[str, int], list[str]]:
     """(times or None, dimensions of each teacher, bytes of the student, teachers not at hand)."""
-    trial = Trial()
+    values, trial = given.values, Trial()
     trial.start = machine_trial.load_torch()
-    share = seconds / (len(values["teachers"]) + 3)
+    share = seconds / (len(given.kinds) + 3)
     dims: dict[str, int] = {}
     absent = []
-    for name, settings in values["teachers"].items():
+    teachers = {name: given.teacher(name) for name in given.kinds}
+    for name, settings in teachers.items():
         if (ready := machine_trial.ready_dim(settings)) is not None:
             dims[name] = ready
             continue
-        own = machine_trial.teacher(settings, f"{where}: teachers.{name}")
+        own = machine_trial.teacher(settings, given.place(f"teachers.{name}"))
         dims[name] = UNKNOWN_DIM if own.stand_in else own.dim
         absent += [name] if own.stand_in else []
         if calibrate:
             machine_trial.note(name)
             batch = values["extract"]["batch"]
-            trial.view[name] = machine_trial.view_seconds(
-                own.net, settings["image_px"], batch, share
-            )
+            trial.view[name] = machine_trial.view_seconds(own.net, settings.image_px, batch, share)
     p, fuse = values["train"], values["fuse"]
-    student = machine_trial.student(str(values["student"]), fuse["dim"], p)
+    student = machine_trial.student(given.student, fuse["dim"], p)
     if not calibrate:
         return None, dims, {"student": 4 * student.parameters}, absent
     machine_trial.note("training steps")
     trial.step = machine_trial.step_seconds(student.net, p["view_px"], fuse["batch"], share)
     trial.resident = machine_trial.resident()
     machine_trial.note("images and arithmetic")
-    px = max(s.get("image_px", 0) for s in values["teachers"].values()) or p["view_px"]
+    px = max(s.image_px for s in teachers.values()) or p["view_px"]
     trial.load = machine_trial.load_seconds(world.files, world.views / world.images, px, share)
     trial.operations = machine_trial.operations(min(share, 2.0))
     if world.to_draw:
         from ... import datasets
 
-        name = values["prepare"]["dataset"]
-        module, settings = datasets.load(name, "training", values["datasets"], str(where))
+        module, settings = datasets.load(given.training_set, "training", given)
         trial.draw, trial.image_bytes = machine_trial.draw(module, settings)
     return trial, dims, {"student": 4 * student.parameters}, absent
 

@@ -57,7 +57,8 @@ def main(
     else:
         names = ["model.onnx", "model.pt2"]
     net = students.load(student)
-    p = params.check(_described(params_file), Describe, f"{params_file}: describe")
+    given = params.read(params_file)
+    p = given.part("describe", Describe)
     how = how_of(p.scales, p.image_px, student.resolve().name, net.image_px, params_file)
     about = {
         "format": store.file_format("exported"), "model": net.config["model"],
@@ -78,7 +79,7 @@ def main(
         if out.suffix:
             os.replace(folder / names[0], out)
         else:
-            fill(folder, student, about, speed, params_file)
+            fill(folder, student, about, speed, given)
             replace(folder, out)
     console.say(f"{out}: written")
 
@@ -111,14 +112,15 @@ def _files(images: Path | None) -> list[Path]:
 
 
 def fill(
-    folder: Path, student: Path, about: dict[str, Any], speed: dict[str, Any], params_file: Path
-) -> None:
+    folder: Path, student: Path, about: dict[str, Any], speed: dict[str, Any],
+    given: params.Parameters,
+) -> None:  # fmt: skip
     """The rest of an exported folder: weights, what they are, the card."""
     for name in ("model.safetensors", "config.json"):
         shutil.copyfile(student / name, folder / name)
     digests = {f.name: files.digest_of_file(f) for f in sorted(folder.iterdir())}
     files.write_text(folder / "exported.json", files.to_json({**about, "files": digests}))
-    files.write_text(folder / "README.md", model_card.card(folder, about, speed, params_file))
+    files.write_text(folder / "README.md", model_card.card(folder, about, speed, given))
 
 
 def replace(made: Path, out: Path) -> None:
@@ -130,11 +132,6 @@ def replace(made: Path, out: Path) -> None:
     elif out.is_dir():
         out.rmdir()
     os.replace(made, out)
-
-
-def _described(params_file: Path) -> dict[str, Any]:
-    values = params.read(params_file)["describe"]
-    return {key: values[key] for key in Describe.model_fields if key in values}
 
 
 def _parent(out: Path) -> Path:

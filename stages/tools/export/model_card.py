@@ -4,35 +4,34 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from ...core import files, params
+from ...core import files
 from ...core.errors import UserError
+from ...core.params import Parameters, Teacher
 from ...images.sets import TrainSet
 from .. import pages
 
 
-def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], params_file: Path) -> str:
+def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Parameters) -> str:
     """What the student came from, its scores with their protocol, bytes, speed, licenses.
 
-    Says only what the files of the run beside `params_file` show, and only where they are of these
+    Says only what the files of the run beside `given.path` show, and only where they are of these
     very weights.
     """
-    base = params_file.parent
-    values = params.read(params_file)
-    table = params.teachers(values, params_file)
+    base = given.path.parent
     config = files.read_json(folder / "config.json")
     return pages.render(
         "card.md", about=about, config=config, speed=speed,
-        teachers=[_teacher(n, table[n]) for n in values["ensemble"]],
-        images=_images(base / "data/prepared/train.h5"), dataset=values["prepare"]["dataset"],
+        teachers=[_teacher(n, given.teacher(n)) for n in given.ensemble],
+        images=_images(base / "data/prepared/train.h5"), dataset=given.training_set,
         scores=_scores(base, about["weights"]), machine=_machine(),
         files=[(f.name, f.stat().st_size) for f in sorted(folder.iterdir())],
     )  # fmt: skip
 
 
-def _teacher(name: str, settings: dict[str, Any]) -> dict[str, str]:
+def _teacher(name: str, settings: Teacher) -> dict[str, str]:
     return {
-        "name": name, "kind": str(settings["kind"]), "model": str(settings.get("model", "")),
-        "license": str(settings.get("license") or "not stated in teachers." + name),
+        "name": name, "kind": settings.kind, "model": getattr(settings, "model", ""),
+        "license": settings.license or f"not stated in teachers.{name}",
     }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Tune every recipe on the validation groups, run it with every seed, print one table."""
-    p = params.section(params_file, "compare", Params)
+    p = params.read(params_file).section("compare", Params)
     chosen = {n: r for n, r in p.recipes.items() if not recipe or n in recipe}
     if odd := [n for n in recipe if n not in p.recipes]:
         raise UserError(f"no recipe {odd[0]!r}: choose from {', '.join(p.recipes)}")

@@ -1,6 +1,5 @@
 """What the report shows of a run's files: the flow with its times, who won the fusion, queries."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core import files, store
+from ...core import console, files, machine, store
 from ...core.errors import UserError
 from ...distill.targets import Targets, read_whitened
 from ...images.sets import TrainSet
@@ -52,7 +51,7 @@ def flow(run: Run) -> list[dict[str, Any]]:
 
 def recorded_times() -> dict[str, float]:
     """Seconds of each stage of dvc.yaml the last time it ran (and was not cached) here."""
-    folder = Path(os.environ.get("WHITEN_MTD_SCRATCH", ".scratch")) / "times"
+    folder = machine.scratch() / console.TIMES
     out = {}
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:

@@ -5,12 +5,12 @@ the image is not in it. It depends on the architecture, not on the weights, so e
 share one measurement. Kept in `data/speed.json` by machine.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core import console, files, runtime, stopwatch
+from ...core import machine as hardware
 from ...core.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ Spec = dict[str, Any]  # what to build, and at which px and scales it is asked
 
 def machine() -> str:
     """The processor (or GPU) and how many cores this process may use."""
-    name = stopwatch.processor()
-    device = os.environ.get("WHITEN_MTD_DEVICE", "")
-    return f"{name}, {len(os.sched_getaffinity(0))} cores{f', {device}' if device else ''}"
+    device = hardware.device_name()
+    return f"{hardware.processor()}, {hardware.cores()} cores{f', {device}' if device else ''}"
 
 
 def of_student(config: dict[str, Any], px: int, scales: str) -> Spec:

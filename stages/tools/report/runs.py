@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from ruamel.yaml import YAML
 
 from ...core import params
 from ...core.errors import UserError
@@ -39,8 +38,11 @@ class Run:
     rules: dict[str, dict[str, scoring_rules.ScoringRules]]  # set -> model -> its scoring rules
 
     @classmethod
-    def read(cls, name: str, read: Read) -> "Run":
-        """All of it through `read`. Raises UserError naming the file that is missing."""
+    def read(cls, name: str, read: Read, values: dict[str, Any] | None = None) -> "Run":
+        """All of it through `read`, its parameters too where they are not known yet (`values`).
+
+        Raises UserError naming the file that is missing.
+        """
 
         def parsed(path: str, old: str = "") -> Any:
             try:
@@ -55,10 +57,11 @@ class Run:
         rules = parsed(*(f"data/results/{f}" for f in (scoring_rules.FILE, scoring_rules.OLD_FILE)))
         queries = _table(read, "data/results/queries.csv", name, _of_queries)
         history = _table(read, "models/student/history.csv", name, _of_steps)
-        text = _file(read, "params.yaml", name)
+        if values is None:  # of another commit, perhaps with other keys: compared, never typed
+            values = params.parse(_file(read, "params.yaml", name).encode(), f"{name}: params.yaml")
         return cls(
             name, scores, parsed("data/results/models.json"), queries, history,
-            parsed("models/student/config.json"), YAML(typ="safe").load(text),
+            parsed("models/student/config.json"), values,
             scoring_rules.parse(rules, name),
         )  # fmt: skip
 
@@ -99,9 +102,8 @@ class Run:
 
 def workspace(params_file: Path) -> Run:
     """The run in this folder; its parameters checked as far as every command checks them."""
-    params.teachers(params.read(params_file), params_file)
-    given = {"params.yaml": params_file}
-    return Run.read(HERE, lambda path: Path(given.get(path, Path(path))).read_bytes())
+    given = params.read(params_file)
+    return Run.read(HERE, lambda path: Path(path).read_bytes(), given.values)
 
 
 def experiment(name: str) -> Run:

@@ -9,7 +9,7 @@ import chromium
 import numpy as np
 import pytest
 from PIL import Image
-from project import ROOT, stage, write_params
+from project import ROOT, parameters, stage, write_params
 
 from stages import datasets
 from stages.core import console, store
@@ -102,8 +102,8 @@ def test_planted_errors_are_found_and_mended(
 
 def test_corrected_table_is_read_by_dataset_csv(planted: Planted) -> None:
     assert console.run(audit.app, ["out"]) == 0
-    settings = {"csv": {"file": "out/corrected.csv", "root": "."}}
-    module, checked = datasets.load("csv", "training", settings, "params.yaml")
+    given = parameters(datasets={"csv": {"file": "out/corrected.csv", "root": "."}})
+    module, checked = datasets.load("csv", "training", given)
     training = module.training(checked, Path("."))
     assert len(training.path) == len(planted.group)
 
