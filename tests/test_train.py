@@ -118,7 +118,7 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
     from stages import teachers
     from stages.core.store import Stored
     from stages.distill import fusion, whitening
-    from stages.distill.loss import relation
+    from stages.distill.losses.relation import divergence
     from stages.distill.student import Student
     from stages.images.replay import Replay
     from stages.images.sets import TrainSet
@@ -173,7 +173,7 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
                 student(as_input(torch.from_numpy(replay.rows(r)), torch.device("cpu")))
                 for r in plan[i]
             )
-            both = {kind: relation(a @ p.T, t[i], 0.05) for kind, t in targets.items()}
+            both = {kind: divergence(a @ p.T, t[i], 0.05) for kind, t in targets.items()}
             optimizer.zero_grad()
             both[follows].backward()
             optimizer.step()

@@ -42,8 +42,8 @@ def old_model_prototypes(
     old_model = students.load(folder)
     if old_model.dim != dim:
         raise UserError(
-            f"train.compatible_with: {folder} has {old_model.dim} dimensions, the new student {dim}; "
-            f"set fuse.dim to {old_model.dim}"
+            f"train.compatible_with: {folder} has {old_model.dim} dimensions, the new student "
+            f"{dim}; set fuse.dim to {old_model.dim}"
         )
     layers.ready(old_model, runtime.device())
     rows = np.arange(len(views.view_image))

@@ -73,7 +73,7 @@ def student_loop(folder: Path) -> tuple[Any, Any]:
     import torch
 
     from ...distill import batches
-    from ...distill.objective import Objective
+    from ...distill.losses import Objective
     from ...distill.student import Student
     from ...distill.targets import Prototypes
     from ...distill.training import Loop, Plan
@@ -91,7 +91,7 @@ def student_loop(folder: Path) -> tuple[Any, Any]:
     student = Student("resnet18", dim=128, image_px=96)
     layers.ready(student, runtime.device())
     settings = Plan(epochs, 96, 1e-3, 1e-6, 1.0, 1e-6, runtime.device().type == "cuda", 0, 0, 0)
-    objective = Objective({"relation": 1.0}, {"relation": 0.05})
+    objective = Objective({"relation": 1.0}, 0.05)
     loop = Loop(student, settings, objective, views, targets, none, None)
     return loop, torch.from_numpy(loop._pixels(0))
 

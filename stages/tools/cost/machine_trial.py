@@ -123,7 +123,7 @@ def step_seconds(net: "nn.Module", px: int, batch: int, seconds: float) -> float
     """One training step: anchors and positives forward, the loss, backward, Adam."""
     import torch
 
-    from ...distill import loss
+    from ...distill.losses import relation
 
     device = next(net.parameters()).device
     x = torch.rand(batch, 3, px, px, device=device)
@@ -133,7 +133,7 @@ def step_seconds(net: "nn.Module", px: int, batch: int, seconds: float) -> float
 
     def work() -> None:
         optimizer.zero_grad()
-        loss.relation(net(x) @ net(x).T, target, 0.05).backward()
+        relation.divergence(net(x) @ net(x).T, target, 0.05).backward()
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
