@@ -82,7 +82,7 @@ def test_a_compatible_student_is_scored_on_the_earlier_index(world: Path) -> Non
     mine, old = (f"data/described/student/{f}demo.h5" for f in ("", "old_model/"))
     done = stage("tools.score", mine, old, f"{sets}/demo.json", "--json", cwd=world)
     told = json.loads(done.stdout)
-    assert told.pop("protocol")["rules"] == "revisitop"
+    assert told.pop("scoring_rules")["rules"] == "revisitop"
     assert told == scores["new_on_old"]
     # The new student's descriptors lie near the earlier one's, as chance would never have them.
     new, was = (descriptors(world / f) for f in (mine, old))

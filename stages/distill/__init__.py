@@ -1,1 +1,1 @@
-"""The method, one file per idea: pairs, whitening, fusion, prototypes, student; losses/: one each."""
+"""The method, one file an idea: pairs, whitening, fusion, prototypes, student, losses."""

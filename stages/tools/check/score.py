@@ -104,7 +104,7 @@ def refuse_other_width(queries: store.Stored, searched: list[store.Stored]) -> N
 
 
 def query_rows(queries: store.Stored, truth: GroundTruth) -> np.ndarray:
-    """(q,) rows of the queries of `truth` in their file. Raises UserError where some are missing."""
+    """(q,) rows of the queries of `truth` in their file. Raises UserError for missing ones."""
     row = {str(image_id): i for i, image_id in enumerate(queries["image_id"])}
     if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
         raise UserError(
