@@ -8,30 +8,28 @@ weights. Evaluation sets are never looked at.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
 from .core import console, files, params, runtime
 from .core.errors import UserError
-from .distill import history
+from .core.plugins import nearest
+from .distill import history, losses
 from .distill.targets import Prototypes, Targets
 from .images.sets import TrainSet
 
 if TYPE_CHECKING:
-    from .distill.objective import Objective
     from .distill.student import Student
     from .distill.training import Loop, Plan
 
 app = console.app()
-Loss = Literal["relation", "prototype", "contrastive"]
-LOSSES = get_args(Loss)
 
 
 class Params(params.Section):
     """Section `train` of params.yaml."""
 
-    loss: Loss | dict[str, float]
+    loss: str | dict[str, float]  # a file of stages/distill/losses, or weights of several
     temperature: float | dict[str, float]
     head: Literal["ridge", "random"]
     epochs: int = Field(ge=0)
@@ -54,11 +52,15 @@ class Params(params.Section):
     @field_validator("loss")
     @classmethod
     def _weights(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            if odd := set(value) - set(LOSSES):
-                raise ValueError(f"no loss {sorted(odd)[0]!r}: choose from {', '.join(LOSSES)}")
-            if min(value.values(), default=0) < 0 or sum(value.values()) <= 0:
-                raise ValueError("weights of losses must not be negative, nor all zero")
+        known = losses.names()
+        for name in value if isinstance(value, dict) else [value]:
+            if name not in known:
+                raise ValueError(
+                    f"no loss {name!r}{nearest(str(name), known)}: choose from {', '.join(known)}"
+                )
+        weights = value.values() if isinstance(value, dict) else [1.0]
+        if min(weights, default=0) < 0 or sum(weights) <= 0:
+            raise ValueError("weights of losses must not be negative, nor all zero")
         return value
 
     @field_validator("temperature")
@@ -68,17 +70,10 @@ class Params(params.Section):
             raise ValueError("a temperature must be positive")
         return value
 
-    def objective(self) -> "Objective":
-        """Weights and temperatures by loss."""
-        from .distill.objective import Objective
-
+    def objective(self) -> losses.Objective:
+        """The losses that count, each with its weight and its temperature."""
         weights = self.loss if isinstance(self.loss, dict) else {self.loss: 1.0}
-        given = self.temperature
-        missing = [n for n in weights if isinstance(given, dict) and n not in given]
-        if missing and missing != ["prototype"]:
-            raise UserError(f"train.temperature: no entry for loss {missing[0]!r}")
-        temperature = {n: given.get(n, 1.0) if isinstance(given, dict) else given for n in weights}
-        return Objective({n: w for n, w in weights.items() if w > 0}, temperature)
+        return losses.Objective(weights, self.temperature)
 
 
 @app.command()
@@ -176,12 +171,12 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
     from .distill import student
 
     last = loop.keep_best()
-    losses = loop.objective.weights  # those that count
+    weights = loop.objective.weights
     step = loop.step if loop.best is None else loop.best.step
     student.save(
-        loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
+        loop.student, folder, card(name, f"trained by {', '.join(weights)}"), loss=weights,
         parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
-        aligned=loop.objective.needs("prototype") and p.compatible_with is None,
+        aligned=loop.objective.aligned and p.compatible_with is None,
         backward_compatible=p.compatible_with is not None, view_px=p.view_px,
     )  # fmt: skip
     if last is not None:

@@ -106,8 +106,8 @@ def test_training_validation_and_evaluation_share_no_group(world: World) -> None
     for q in parsed.queries:
         mine = row[q.image_id]
         others = [k for k in range(len(names)) if names[k] == names[mine] and k != mine]
-        assert q.answers["positive"].tolist() == others
-        assert q.answers["junk"].tolist() == [mine]
+        assert q.lists["positive"].tolist() == others
+        assert q.lists["junk"].tolist() == [mine]
     own = json.loads((world.out / "evaluation/own.json").read_text("utf-8"))
     database = e.image_id[e.role != "query"]
     assert len(GroundTruth.parse(own, database, "own").queries) == 5

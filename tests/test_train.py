@@ -82,7 +82,7 @@ def test_a_compatible_student_is_scored_on_the_earlier_index(world: Path) -> Non
     mine, old = (f"data/described/student/{f}demo.h5" for f in ("", "old_model/"))
     done = stage("tools.check.score", mine, old, f"{sets}/demo.json", "--json", cwd=world)
     told = json.loads(done.stdout)
-    assert told.pop("protocol")["rules"] == "revisitop"
+    assert told.pop("scoring_rules")["rules"] == "revisitop"
     assert told == scores["new_on_old"]
     # The new student's descriptors lie near the earlier one's, as chance would never have them.
     new, was = (descriptors(world / f) for f in (mine, old))
@@ -118,7 +118,7 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
     from stages import teachers
     from stages.core.store import Stored
     from stages.distill import fusion, whitening
-    from stages.distill.loss import relation
+    from stages.distill.losses.relation import divergence
     from stages.distill.student import Student
     from stages.images.replay import Replay
     from stages.images.sets import TrainSet
@@ -173,7 +173,7 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
                 student(as_input(torch.from_numpy(replay.rows(r)), torch.device("cpu")))
                 for r in plan[i]
             )
-            both = {kind: relation(a @ p.T, t[i], 0.05) for kind, t in targets.items()}
+            both = {kind: divergence(a @ p.T, t[i], 0.05) for kind, t in targets.items()}
             optimizer.zero_grad()
             both[follows].backward()
             optimizer.step()

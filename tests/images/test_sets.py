@@ -119,7 +119,7 @@ def test_answers_become_rows_of_the_database() -> None:
     values = truth("revisitop", image_id="q", easy=["d3", "d1", "d3"], hard=[], junk=["d0"])
     (query,) = GroundTruth.parse(values, DATABASE, "w").queries
     assert query.image_id == "q"
-    assert {k: v.tolist() for k, v in query.answers.items()} == {
+    assert {k: v.tolist() for k, v in query.lists.items()} == {
         "easy": [1, 3], "hard": [], "junk": [0],
     }  # fmt: skip
 

@@ -94,7 +94,7 @@ def test_a_row_wanted_twice_has_one_rank() -> None:
     assert found.tolist() == [2, 1, 2]
 
 
-def test_every_query_needs_its_answers() -> None:
+def test_every_query_needs_its_lists() -> None:
     with pytest.raises(ValueError):
         rank.ranks(np.ones((2, 3)), np.ones((4, 3)), [{"positive": np.array([0])}])
 
@@ -112,3 +112,21 @@ def test_ranks_are_places_in_a_stable_sort(values: list[float], data: some.DataO
     assert rank.ranks_of(sims, wanted).tolist() == place[wanted].tolist()
     k = data.draw(some.integers(0, len(sims) + 2))
     assert rank.top(sims, k).tolist() == order[:k].tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_labelled_for_other_queries_is_no_candidate(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, database, lists = world(seed, ties=True)
+    monkeypatch.setattr(rank, "HELD_BYTES", 8 * len(database))  # two queries at a time
+    found = rank.ranks(query, database, lists, mask=True)
+    first = rank.first_rows(query, database, 3, mask=lists)
+    for q, own in enumerate(lists):
+        others = {int(r) for o in lists for rows in o.values() for r in rows}
+        hidden = others - {int(r) for rows in own.values() for r in rows}
+        order = slow_order(database.astype(np.float32) @ query[q])
+        seen = [i for i in order if i not in hidden]
+        for name, rows in own.items():
+            assert found[q][name].tolist() == [seen.index(r) for r in rows]
+        assert first[q].tolist()[: len(seen)] == seen[:3]

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ...core import console, files, params
 from ...core.errors import UserError
-from ...retrieval import metrics, scoring_rules
+from ...retrieval import metrics, protocols, scoring_rules
 from . import runs
 from .runs import Run
 
@@ -175,7 +175,7 @@ def table_rows(
                 "setting": " ".join(setting),
             }  # fmt: skip
             scored = runs[0].metrics[data][model]
-            for difficulty in sorted(scored, key=_easiest_first):
+            for difficulty in protocols.in_order(scored):
                 maps = np.array([r.metrics[data][model][difficulty]["map"] for r in runs])
                 aps = np.array(
                     [list(r.queries[data, model, difficulty].values()) for r in runs]
@@ -187,11 +187,6 @@ def table_rows(
                 )
                 row[f"{difficulty}_low"], row[f"{difficulty}_high"] = round(low, 2), round(high, 2)
             yield row
-
-
-def _easiest_first(difficulty: str) -> tuple[int, str]:
-    known = ("easy", "medium", "hard")
-    return (known.index(difficulty) if difficulty in known else len(known), difficulty)
 
 
 def write(out: Path, rows: list[dict[str, Any]]) -> None:

@@ -114,17 +114,15 @@ def _sheet(
 ) -> Callable[[int], dict[str, Any]]:
     """A function: query number -> its AP by model, itself and its first results as images."""
 
-    junk_most = max(len(a.get("junk", ())) for a in benchmark.answers)
+    positives, junk = benchmark.truth.positives, benchmark.truth.junk
+    junk_most = max(len(rows) for rows in junk)
     first = benchmark.first_rows(described.query, described.database, RESULTS + junk_most)
 
     def of(number: int) -> dict[str, Any]:
         query = benchmark.truth.queries[number]
         own = int(benchmark.query[number])
-        junk = query.answers.get("junk", np.zeros(0, np.int64))
-        good = {
-            int(r) for k, v in query.answers.items() if k not in ("junk", "negative") for r in v
-        }
-        shown = [int(r) for r in first[number] if r not in junk][:RESULTS]
+        good = {int(r) for r in positives[number]}
+        shown = [int(r) for r in first[number] if r not in junk[number]][:RESULTS]
         scores = {
             label: run.queries[key][query.image_id]
             for label in ("student", "untrained", "ensemble")

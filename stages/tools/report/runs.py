@@ -13,7 +13,7 @@ import numpy as np
 from ...core import params
 from ...core.errors import UserError
 from ...core.plugins import nearest
-from ...retrieval import metrics, scoring_rules
+from ...retrieval import metrics, protocols, scoring_rules
 from ...retrieval.score_table import renamed
 from ...retrieval.scoring_rules import UNKNOWN
 from . import latency
@@ -66,17 +66,15 @@ class Run:
         )  # fmt: skip
 
     def main_difficulty(self, data: str) -> str:
-        """The difficulty that headlines use: medium where there is one."""
-        there = list(self.metrics[data]["student"])
-        if not there:
+        """The difficulty that headlines use, as the protocol says."""
+        scored = self.difficulties(data)
+        if not scored:
             raise UserError(f"{self.name}: {data}: no query has a positive; nothing to report")
-        return "medium" if "medium" in there else there[0]
+        return protocols.load(self.rules[data]["student"].protocol).headline(scored)
 
     def difficulties(self, data: str) -> list[str]:
         """Those that were scored, easiest first."""
-        known = [d for p in metrics.DIFFICULTIES.values() for d in p]
-        there = self.metrics[data]["student"]
-        return sorted(there, key=lambda d: known.index(d) if d in known else len(known))
+        return protocols.in_order(self.metrics[data]["student"])
 
     def fingerprint(self, data: str) -> str:
         """Digest of the rules that the student's scores were made by; equal ones compare."""

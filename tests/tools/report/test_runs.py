@@ -15,7 +15,7 @@ ODD = ["a, b.jpg", 'say "cheese".jpg', "größe 1/ü.jpg", "plain.jpg"]
 def a_run(**changed: str) -> runs.Run:
     """A run of one set whose files are `changed` by the last part of their names."""
     files = {
-        "metrics": json.dumps({"s": {"student": {}}}), "models": "{}", "protocol": "{}",
+        "metrics": json.dumps({"s": {"student": {}}}), "models": "{}", "scoring_rules": "{}",
         "queries": ",".join(HEAD), "history": "step,loss\n1,0.5\n2,\n", "config": "{}",
         "params": "student: x",
     } | changed  # fmt: skip
