@@ -58,8 +58,8 @@ class World:
         return TrainSet.read(self.out / "train.h5")
 
     def outputs(self) -> dict[str, str]:
-        files = [p for p in self.out.rglob("*") if p.is_file()]
-        return {str(p): files.digest_of_file(p) for p in files}
+        paths = [p for p in self.out.rglob("*") if p.is_file()]
+        return {str(p): files.digest_of_file(p) for p in paths}
 
 
 @pytest.fixture
