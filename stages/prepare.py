@@ -230,8 +230,8 @@ def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
     return (
         f"{p.dataset}: {len(t.image_id)} training {noun}s, {groups} groups of "
         f"{sizes.min()} to {sizes.max()}, {unlabelled} {noun}s without a group; "
-        f"{int(counts.sum())} views, {counts.min()} to {counts.max()} a {noun}, as {p.epochs} "
-        f"epochs would use them; {validation} validation groups ({len(v.image_id)} {noun}s)"
+        f"{int(counts.sum())} views, {counts.min()} to {counts.max()} per {noun}, for "
+        f"{p.epochs} epochs; {validation} validation groups ({len(v.image_id)} {noun}s)"
     )
 
 

@@ -225,14 +225,14 @@ def select(tree: Any) -> Kept:
 
 def pca(objects: Any) -> dict[str, np.ndarray]:
     """`pca.NAME.mean` and so on of a map of scikit-learn's fitted PCAs."""
-    found = {}
+    arrays = {}
     for name, fitted in objects.items() if isinstance(objects, dict) else ():
         state = fitted.state if isinstance(fitted, Inert) else None
         for part in PCA:
             value = plain(state.get(f"{part}_")) if isinstance(state, dict) else None
             if isinstance(value, np.ndarray):
-                found[f"pca.{name}.{part}"] = value
-    return found
+                arrays[f"pca.{name}.{part}"] = value
+    return arrays
 
 
 def _values(value: Any) -> Any:

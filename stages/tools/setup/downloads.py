@@ -10,7 +10,7 @@ from ..check_params import Finding
 
 
 def weights_file(name: str, source: Path, sha256: str | None, published: str) -> Finding:
-    """A teacher's checkpoint: there or not, and whether it is the file that a digest is of."""
+    """Whether a teacher's checkpoint is in its place, and has the digest that is known of it."""
     if not source.is_file():
         missing = f"teacher {name}: {source} is missing. Published: {published}"
         return False, missing + how_made(source)
