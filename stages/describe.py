@@ -60,8 +60,8 @@ def main(
     if sets and (missing := [n for n in given.evaluation if n not in sets]):
         raise UserError(f"{images}: no {missing[0]}.h5; run prepare again")
     todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
-    for found, _, _ in todo:
-        found.check_images()
+    for image_set, _, _ in todo:
+        image_set.check_images()
     work = partial(describe_todo, model, p, given, whitenings)
     if not todo:
         describe_own(images, out, given, work)
@@ -69,7 +69,7 @@ def main(
     work(todo)
     old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
     if (old_model / "config.json").is_file():
-        todo = [(found, out / params.OLD_MODEL / file.name, n) for found, file, n in todo]
+        todo = [(image_set, out / params.OLD_MODEL / file.name, n) for image_set, file, n in todo]
         describe_todo(str(old_model), p, given, whitenings, todo)
 
 
@@ -101,18 +101,18 @@ def describe_todo(
     """Write one model's descriptor file of each set; `root`: where the ids are the paths from."""
     describe_all = describe_fused if model == "fused" else describe_sets
     done = describe_all(model, todo, p, given, whitenings)
-    for (found, file, _), (rows, about) in zip(todo, done, strict=True):
-        whence = {"root": (root or found.root).as_posix(), "set": found.digest}
-        whence["crop"] = crop_of(found, found.role == "query")
-        with store.create(file, "descriptors", **about, **whence) as writer:
+    for (image_set, file, _), (rows, about) in zip(todo, done, strict=True):
+        source = {"root": (root or image_set.root).as_posix(), "set": image_set.digest}
+        source["crop"] = crop_of(image_set, image_set.role == "query")
+        with store.create(file, "descriptors", **about, **source) as writer:
             dim = rows[:1].shape[1]
             writer.dataset("descriptor", (len(rows), dim), np.float16)
             for start in range(0, len(rows), PART_IMAGES):
                 writer.append("descriptor", rows[start : start + PART_IMAGES])
-            writer.array("image_id", found.image_id)
-            writer.array("path", found.path if root is None else found.image_id)
-            if found.start is not None:
-                writer.array("start", found.start)
+            writer.array("image_id", image_set.image_id)
+            writer.array("path", image_set.path if root is None else image_set.image_id)
+            if image_set.start is not None:
+                writer.array("start", image_set.start)
 
 
 def describe_sets(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
@@ -125,11 +125,15 @@ def describe_sets(model: str, todo: Todo, p: Params, given: Parameters, whitenin
     how = how_of(p.scales, p.image_px, about["model"], about["image_px"], given.path)
     about["image_px"] = how.px or "native"
     about["scales"] = " ".join(f"{s:.6g}" for s in how.scales)
-    for found, _, name in todo:
+    for image_set, _, name in todo:
         with runtime.parts(
-            "describe", set=found.digest, describe=p.model_dump(), root=str(found.root), **about
-        ) as parts:
-            rows = describe_images(net, found, p, how, parts, f"{model} {name}")
+            "describe",
+            set=image_set.digest,
+            describe=p.model_dump(),
+            root=str(image_set.root),
+            **about,
+        ) as parts:  # fmt: skip
+            rows = describe_images(net, image_set, p, how, parts, f"{model} {name}")
         yield rows, about
 
 
@@ -147,8 +151,8 @@ def ready_sets(model: str, todo: Todo, given: Parameters) -> Done:
     from . import teachers
 
     settings, where = given.teacher(model), given.place(f"teachers.{model}")
-    for found, _, name in todo:
-        ready = teachers.rows(settings.kind, settings, where, found.image_id)
+    for image_set, _, name in todo:
+        ready = teachers.rows(settings.kind, settings, where, image_set.image_id)
         console.say(f"{model}: ready descriptors of the {len(ready)} images of {name}")
         yield ready, {
             "image_px": settings.image_px or "unknown", "model": model,
@@ -163,16 +167,16 @@ def describe_fused(model: str, todo: Todo, p: Params, given: Parameters, whiteni
 
     frame = whitening.read(whitenings / "fused.h5")
     white: list[list[Rows]] = [[] for _ in todo]
-    told = []
+    settings = []
     for teacher in given.ensemble:
         own = whitening.read(whitenings / f"{teacher}.h5")
         described = describe_sets(teacher, todo, p, given, whitenings)
-        for rows, (descriptor, said) in zip(white, described, strict=True):
+        for rows, (descriptor, one) in zip(white, described, strict=True):
             rows.append(Mapped(partial(whitening.apply, by=own), descriptor))
-            told.append(said)
+            settings.append(one)
     about = {"model": "fused", "init": "teacher", "aligned": True}
     about |= {
-        k: " and ".join(dict.fromkeys(str(t[k]) for t in told)) for k in ("image_px", "scales")
+        k: " and ".join(dict.fromkeys(str(s[k]) for s in settings)) for k in ("image_px", "scales")
     }
     about["weights"] = files.digest_of_file(whitenings / "fused.h5")
     for rows in white:

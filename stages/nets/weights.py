@@ -48,7 +48,7 @@ def pretrained(name: str) -> tuple[State | None, str]:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises many kinds; all mean "not to be had"
         raise UserError(
-            f"{name}: its weights cannot be had from the hub "
+            f"{name}: its weights cannot be downloaded from the hub "
             f"({str(error).splitlines()[0][:150]}); give a file instead"
         ) from None
     return model.state_dict(), f"hub:{name}"
@@ -79,8 +79,8 @@ def check_file(path: Path, sha256: str | None) -> None:
     """Raise UserError where `path` is missing or is not the file that `sha256` is of."""
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
-    if sha256 and (found := digest_of_file(path, "sha256")) != sha256:
-        raise UserError(f"{path}: sha256 is {found}, not {sha256}: another or half a download")
+    if sha256 and (actual := digest_of_file(path, "sha256")) != sha256:
+        raise UserError(f"{path}: sha256 is {actual}, not {sha256}: another or half a download")
 
 
 def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ...] = ()) -> None:
