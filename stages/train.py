@@ -191,7 +191,7 @@ def verdict(loop: "Loop", groups: int) -> str:
     """What training brought, in one line."""
     best = loop.best_map
     if loop.best is None or best is None:
-        return f"{loop.step} steps; the last weights are kept (nothing was set aside to choose by)"
+        return f"{loop.step} steps; the last weights are kept: no validation groups to choose by"
     start = loop.measured()[0]
     if loop.best.step == 0:
         return (
@@ -200,8 +200,8 @@ def verdict(loop: "Loop", groups: int) -> str:
             "lower rate may change that"
         )
     return (
-        f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the groups set "
-        f"aside, {start:.1f} before the first step"
+        f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the "
+        f"validation groups, {start:.1f} before the first step"
     )
 
 

@@ -54,7 +54,7 @@ class Best:
 class Loop:
     """Trains `student` in place; `run` leaves it with the best weights.
 
-    `probe` measures retrieval (percent), None where no groups were set aside; then the loss on the
+    `probe` measures retrieval (percent), None without validation groups; then the loss on the
     held-out shard decides, and without one the last weights are kept.
     """
 

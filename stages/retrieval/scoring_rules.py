@@ -1,6 +1,6 @@
 """Under which rules a score was made, so that numbers of different rules are not set side by side.
 
-One home: `evaluate` stores these with the scores, `results`, `score` and `compare` print and check.
+`evaluate` stores them with the scores; `results`, `score` and `compare` print and check them.
 """
 
 from collections.abc import Iterable
