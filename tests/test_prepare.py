@@ -10,7 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from stages import prepare
-from stages.core import console, store
+from stages.core import console, files, store
 from stages.distill import batches
 from stages.images.sets import EvaluationSet, TrainSet
 from stages.retrieval.ground_truth import GroundTruth
