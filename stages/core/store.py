@@ -87,7 +87,7 @@ class Writer:
 
 @contextmanager
 def create(path: Path, kind: str, **attributes: Any) -> Iterator[Writer]:
-    """A new file of `kind`, renamed to `path` when the block ends well. Attributes: str or number."""
+    """A new file of `kind`, moved to `path` when the block ends well. Attributes: str or number."""
     with atomic(path) as temporary:
         _check_room(temporary, 0)
         with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
