@@ -9,7 +9,6 @@ its own, and the identity of the student; nothing is read before its digest was 
 reads many a damaged file without a word.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from ...core import files, store
+from ...core import files, runtime, store
 from ...core.errors import UserError
 
 KEEP = 5  # generations, the current one among them
@@ -197,11 +196,8 @@ def writing(folder: Path, mending: bool = False) -> Iterator[None]:
         _refuse_others(folder)
     folder.mkdir(parents=True, exist_ok=True)
     locked_before = lock.exists()
-    with open(lock, "a") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process writes this index; wait for it") from None
+    refusal = f"{folder}: another process is writing this index; wait until it is done"
+    with runtime.locked(lock, refusal):
         try:
             _refuse_others(folder)  # whoever held the lock may have written since
             if generations(folder) and not mending:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -16,7 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -73,7 +74,7 @@ async def search(service: Service, request: Request) -> Response:
     async with service.places:
         answer = await run_in_threadpool(service.search, loaded, name, data, int(top))
     seconds = time.perf_counter() - start
-    service.counts.searched(seconds)
+    service.counts.search_seconds.observe(seconds)
     about = {"generation": loaded.index.generation, "images": len(loaded.index)}
     return JSONResponse({**answer, **about, "milliseconds": round(1000 * seconds)})
 
@@ -103,8 +104,7 @@ async def health(service: Service, request: Request) -> Response:
 
 async def metrics(service: Service, request: Request) -> Response:
     """Counters for a monitor."""
-    text = service.counts.as_text(service.now)
-    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+    return Response(service.counts.as_text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def upload(request: Request, limits: Limits) -> tuple[str, bytes]:
@@ -173,7 +173,7 @@ def _answering(service: Service, path: str, handler: Handler) -> Any:
             console.say(traceback.format_exc())
             response = JSONResponse({"error": "an error of the server; its output says more"}, 500)
         response.headers["X-Content-Type-Options"] = "nosniff"
-        service.counts.answers[path, response.status_code] += 1
+        service.counts.requests.labels(path, response.status_code).inc()
         return response
 
     return answer
