@@ -53,7 +53,7 @@ def listed(source: Path) -> tuple[Path, list[str]]:
             raise UserError(f"{source}: neither an image nor a list of paths in UTF-8") from None
         found = [line.strip() for line in lines if line.strip()]
     else:
-        raise UserError(f"{source}: neither a folder of images nor a list of their paths")
+        raise UserError(f"{source}: no such file or folder")
     if not found:
         raise UserError(f"{source}: no images in it ({', '.join(sorted(SUFFIXES))})")
     return root, found

@@ -218,7 +218,7 @@ def test_listed_folder_list_and_image(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name, word in (
         ("none", "no images in it"),
-        ("absent", "neither a folder"),
+        ("absent", "no such file or folder"),
         ("binary", "UTF-8"),
     ):
         with pytest.raises(UserError, match=word):

@@ -38,9 +38,7 @@ def main(
     comparison: Path = typer.Option(
         Path("comparison/comparison.csv"), help="The table that `whiten-mtd compare` wrote, if any."
     ),
-    speed: bool = typer.Option(
-        True, help="Time the networks not yet timed on this machine."
-    ),
+    speed: bool = typer.Option(True, help="Time the networks not yet timed on this machine."),
     params_file: Path = params.OPTION,
 ) -> None:
     """Write the page about the run in this folder."""
@@ -184,9 +182,7 @@ def compared(path: Path) -> dict[str, Any] | None:
             for r in rows
         ]
     except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{path}: a number is missing or damaged; run compare again"
-        ) from None
+        raise UserError(f"{path}: a number is missing or damaged; run compare again") from None
     return {"names": names, "rows": list(zip(rows, cells, strict=True)), "path": str(path)}
 
 

@@ -50,9 +50,7 @@ class Run:
 
         scores = parsed("data/results/metrics.json")
         if not isinstance(scores, dict) or not scores:
-            raise UserError(
-                f"{name}: data/results/metrics.json: no scores, no set was evaluated"
-            )
+            raise UserError(f"{name}: data/results/metrics.json: no scores, no set was evaluated")
         scores = renamed(scores, name)
         rules = parsed(*(f"data/results/{f}" for f in (scoring_rules.FILE, scoring_rules.OLD_FILE)))
         queries = _table(read, "data/results/queries.csv", name, _of_queries)

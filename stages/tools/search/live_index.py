@@ -1,4 +1,4 @@
-"""The generation that a server answers from, its counters, and what clients may send."""
+"""The generation that a server uses, its counters, and the limits for clients."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from . import answers
 from . import generations as indexes
 from .generations import Index
 
-AT_WORK = 2  # images decoded and described at a time; the others wait
+AT_WORK = 2  # images decoded and described at the same time; others wait
 NAME = "whiten_mtd"  # what the names of our metrics begin with
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # seconds, of the histogram of searches
 
 
 class Refusal(Exception):
-    """An answer that is an error of the client: HTTP status and one line."""
+    """The client's mistake: an HTTP status and one line."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
@@ -31,7 +31,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client may send: bytes, pixels of an image, seconds to send in."""
+    """The most that a client may send: bytes, pixels of an image; and in how many seconds."""
 
     bytes: int
     pixels: int
@@ -75,7 +75,7 @@ class Counts:
 
 
 class Service:
-    """The generation in use, replaced as a whole when the index points to another one."""
+    """The generation in use; replaced as a whole when the index switches to another."""
 
     def __init__(self, folder: Path, model: Path | None, limits: Limits) -> None:
         self.folder, self.model, self.limits = folder, model, limits
@@ -83,16 +83,16 @@ class Service:
         self.counts = Counts()
         self.counts.images.set_function(lambda: len(self.now.index))
         self.counts.generation.set_function(lambda: self.now.index.generation)
-        self.places = asyncio.Semaphore(AT_WORK)
+        self.slots = asyncio.Semaphore(AT_WORK)
         self._switching = asyncio.Lock()
-        self._bad = 0  # a generation that could not be read, not tried again
+        self._bad = 0  # a generation that could not be read: not tried again
 
     async def latest(self) -> Loaded:
-        """What is loaded, after a look whether the index has moved on."""
+        """The loaded generation, after loading the index's current one if it changed."""
         try:
             number = indexes.current(self.folder)
         except (UserError, OSError):
-            return self.now  # the folder is gone or damaged: what is loaded still answers
+            return self.now  # the folder is gone or damaged: the loaded one still answers
         if number in (self.now.index.generation, self._bad) or self._switching.locked():
             return self.now
         async with self._switching:
@@ -100,7 +100,7 @@ class Service:
                 self.now = await run_in_threadpool(self._load)
                 self.counts.switches.inc()
                 console.say(f"{self.folder}: now generation {self.now.index.generation}")
-            except Exception as error:  # whatever is wrong with it, the old one goes on answering
+            except Exception as error:  # whatever is wrong, the old one stays
                 self._bad = number
                 self.counts.failed_switches.inc()
                 console.say(f"generation {number} cannot be used, the old one stays: {error}")
@@ -110,7 +110,7 @@ class Service:
         return Loaded(*answers.open_index(self.folder, self.model))
 
     def search(self, loaded: Loaded, name: str, data: bytes, top: int) -> dict[str, Any]:
-        """The answer to an uploaded image. Raises Refusal."""
+        """The results for an uploaded image. Raises Refusal."""
         try:
             width, height = reading.shape(Path(name), data)
             if width * height > self.limits.pixels:
@@ -121,5 +121,5 @@ class Service:
             raise Refusal(400, str(error)) from None
         answer = answers.answers(loaded.index, row[None], top)[0]
         for result in answer["results"]:
-            del result["file"]  # where it lies on this machine is no client's business
+            del result["file"]  # clients need not know this machine's folders
         return answer

@@ -15,14 +15,14 @@ ODD = ["a, b.jpg", 'say "cheese".jpg', "größe 1/ü.jpg", "plain.jpg"]
 def a_run(**changed: str) -> runs.Run:
     """A run of one set whose files are `changed` by the last part of their names."""
     files = {
-        "metrics": json.dumps({"s": {"student": {}}}), "models": "{}", "protocol": "{}",
+        "metrics": json.dumps({"s": {"student": {}}}), "models": "{}", "scoring_rules": "{}",
         "queries": ",".join(HEAD), "history": "step,loss\n1,0.5\n2,\n", "config": "{}",
         "params": "student: x",
     } | changed  # fmt: skip
     return runs.Run.read("r", lambda path: files[path.split("/")[-1].split(".")[0]].encode())
 
 
-def test_what_evaluate_wrote_is_read_back_whatever_a_image_is_called() -> None:
+def test_what_evaluate_wrote_is_read_back_whatever_an_image_is_called() -> None:
     rows = [("s", "a, whitened", "easy", name, f"{n:.4f}") for n, name in enumerate(ODD)]
     found = a_run(queries=files.to_csv([HEAD, *rows]))
     assert found.queries == {("s", "a, whitened", "easy"): {n: i for i, n in enumerate(ODD)}}
@@ -34,8 +34,8 @@ def test_what_evaluate_wrote_is_read_back_whatever_a_image_is_called() -> None:
               f"{','.join(HEAD)}\ns,m\n", f'{",".join(HEAD)}\n"s,m\n'],
 )  # fmt: skip
 def test_a_damaged_table_is_one_line(table: str) -> None:
-    with pytest.raises(UserError, match=r"r: data/results/queries.csv: not the table") as error:
+    with pytest.raises(UserError, match=r"r: data/results/queries.csv: not a table") as error:
         a_run(queries=table)
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"history.csv: not the table"):
+    with pytest.raises(UserError, match=r"history.csv: not a table"):
         a_run(history="step,loss\n1,x\n")

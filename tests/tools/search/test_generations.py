@@ -78,7 +78,7 @@ def test_generations_and_rollback(tmp_path: Path) -> None:
         indexes.rollback(folder)
     assert indexes.current(folder) == 5
     indexes.rollback(folder)
-    with pytest.raises(UserError, match="no generation before"):
+    with pytest.raises(UserError, match="no undamaged generation before"):
         indexes.rollback(folder)
 
 
@@ -118,7 +118,7 @@ def test_a_failure_leaves_what_a_person_made(tmp_path: Path) -> None:
     for name in (".lock", "letter.txt"):
         (theirs / name).write_text("mine")
     for _ in range(2):
-        with pytest.raises(UserError, match="holds other things"), indexes.writing(theirs):
+        with pytest.raises(UserError, match="not an index"), indexes.writing(theirs):
             pass
     assert {f.name: f.read_text() for f in theirs.iterdir()} == {
         ".lock": "mine", "letter.txt": "mine",
@@ -156,16 +156,16 @@ def test_a_lost_or_damaged_pointer_costs_nothing_and_says_how_to_mend(
 def test_folders_of_years_are_no_generations(tmp_path: Path) -> None:
     (tmp_path / "2019").mkdir()
     assert indexes.generations(tmp_path) == []
-    with pytest.raises(UserError, match="holds other things"), indexes.writing(tmp_path):
+    with pytest.raises(UserError, match="not an index"), indexes.writing(tmp_path):
         pass
 
 
 def test_what_is_no_index_and_who_else_writes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no index there"):
+    with pytest.raises(UserError, match="no such index"):
         indexes.read(tmp_path / "absent")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a").touch()
-    with pytest.raises(UserError, match="holds other things"), indexes.writing(tmp_path / "other"):
+    with pytest.raises(UserError, match="not an index"), indexes.writing(tmp_path / "other"):
         pass
     with indexes.writing(tmp_path / "i"):
         with pytest.raises(UserError, match="another process"), indexes.writing(tmp_path / "i"):
