@@ -15,7 +15,7 @@ from ...core import params
 from ...core.errors import UserError
 from ...core.plugins import nearest
 from ...retrieval import metrics, scoring_rules
-from ...retrieval.score_table import renamed
+from ...retrieval.score_table import OLD_ROWS, renamed
 from ...retrieval.scoring_rules import UNKNOWN
 from . import latency
 
@@ -51,13 +51,17 @@ class Run:
         scores = parsed("data/results/metrics.json")
         if not isinstance(scores, dict) or not scores:
             raise UserError(f"{name}: data/results/metrics.json: no scores, no set was evaluated")
-        scores = renamed(scores, name)
+        today = renamed(scores, name)
+        rows = OLD_ROWS if today is not scores else {}  # of an old run, also in its other files
         rules = parsed(*(f"data/results/{f}" for f in (scoring_rules.FILE, scoring_rules.OLD_FILE)))
+        models = parsed("data/results/models.json")
         queries = _table(read, "data/results/queries.csv", name, _of_queries)
         history = _table(read, "models/student/history.csv", name, _of_steps)
         text = _file(read, "params.yaml", name)
         return cls(
-            name, scores, parsed("data/results/models.json"), queries, history,
+            name, today,
+            {s: {rows.get(m, m): about for m, about in of.items()} for s, of in models.items()},
+            {(s, rows.get(m, m), d): aps for (s, m, d), aps in queries.items()}, history,
             parsed("models/student/config.json"), YAML(typ="safe").load(text),
             scoring_rules.parse(rules, name),
         )  # fmt: skip
