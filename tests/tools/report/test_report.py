@@ -57,7 +57,7 @@ def test_page_says_what_the_files_say(page: Path, finished: Path) -> None:
     measured = [m for machine in kept.values() for m in machine.values()]
     assert all(m["ms"] > 0 and m["parameters"] > 1000 for m in measured)
     assert "Strategy maxmin" in seen and "Counted on 4 of the 4 stored batches" in seen
-    assert "A stage without one" not in seen and "No stage has one" not in seen
+    assert "a stage without one" not in seen and "No stage has one" not in seen
     assert (
         len(re.findall(r"\d positives? in the database", seen)) == 4
     )  # four queries, best and worst of them
