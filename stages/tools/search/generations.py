@@ -25,7 +25,7 @@ from ...core.errors import UserError
 
 KEEP = 5  # generations, the current one among them
 PARTS = ("index.faiss", "images.h5")
-OLD_IMAGES = "pictures.h5"  # its name in old indexes
+OLD_IMAGES, OLD_COUNT = "pictures.h5", "pictures"  # the names of images.h5 and `images` once
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def read(folder: Path, generation: int | None = None) -> Index:
 def images_of(place: Path) -> store.Stored:
     """The images of the generation in the folder `place`: id, root, path, image_id, bytes."""
     if (place / OLD_IMAGES).is_file():
-        return store.Stored(place / OLD_IMAGES, "pictures")
+        return store.Stored(place / OLD_IMAGES, OLD_COUNT)
     return store.Stored(place / "images.h5", "images")
 
 
@@ -144,7 +144,7 @@ def write(
     try:
         faiss.write_index(index, str(scratch / "index.faiss"))
         store.write(scratch / "images.h5", "images", images)
-        about = {k: v for k, v in about.items() if k != "digest"}
+        about = {k: v for k, v in about.items() if k not in ("digest", OLD_COUNT)}
         about |= {"format": store.file_format("index"), "images": len(images["id"])}
         about["files"] = {name: files.digest_of_file(scratch / name) for name in PARTS}
         about["model"] = _keep_model(folder, model) if model is not None else about.get("model")

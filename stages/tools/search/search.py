@@ -38,18 +38,18 @@ def main(
     """Search INDEX for QUERIES."""
     if html is not None and (html.is_dir() or any(p.is_file() for p in html.parents)):
         raise UserError(f"--html {html}: cannot be written; give a file such as results.html")
-    found = indexes.read(index)
-    names, rows = described(found, queries, model)
+    opened = indexes.read(index)
+    names, rows = described(opened, queries, model)
     results = [
         {"query": name, **answer}
-        for name, answer in zip(names, answers.answers(found, rows, top), strict=True)
+        for name, answer in zip(names, answers.answers(opened, rows, top), strict=True)
     ]
     about = {
-        "index": str(index), "generation": found.generation, "images": len(found),
-        "threshold": (found.about.get("calibration") or {}).get("threshold"),
+        "index": str(index), "generation": opened.generation, "images": len(opened),
+        "threshold": (opened.about.get("calibration") or {}).get("threshold"),
     }  # fmt: skip
     if html is not None:
-        files.write_text(html, page(found, results))
+        files.write_text(html, page(opened, results))
         console.say(f"{html}: {len(results)} queries")
     if json:
         console.result(files.to_json({**about, "answers": results}).rstrip())

@@ -29,6 +29,21 @@ def test_what_evaluate_wrote_is_read_back_whatever_an_image_is_called() -> None:
     assert found.history == [{"step": 1, "loss": 0.5}, {"step": 2}]
 
 
+def test_an_old_runs_rows_have_todays_names_in_every_file() -> None:
+    old = {"student": 1, "fused": 2, "earlier": 3}
+    row = ("s", "fused", "easy", "q", "50.0")
+    run = a_run(
+        metrics=json.dumps({"s": old}), models=json.dumps({"s": old}),
+        queries=files.to_csv([HEAD, row]),
+    )  # fmt: skip
+    today = {"student": 1, "ensemble": 2, "old_model": 3}
+    assert run.metrics == {"s": today} and run.models == {"s": today}
+    assert run.queries == {("s", "ensemble", "easy"): {"q": 50.0}}
+    new = {"student": 1, "ensemble": 2, "fused": 3}
+    run = a_run(metrics=json.dumps({"s": new}), queries=files.to_csv([HEAD, row]))
+    assert run.metrics == {"s": new} and list(run.queries) == [("s", "fused", "easy")]
+
+
 @pytest.mark.parametrize(
     "table", ["set,model,query,ap\ns,m,q,1\n", f"{','.join(HEAD)}\ns,m,d,q,x\n",
               f"{','.join(HEAD)}\ns,m\n", f'{",".join(HEAD)}\n"s,m\n'],
