@@ -1,7 +1,6 @@
 """Long work on this machine: its device, interrupts, finished parts that the next try takes up."""
 
 import ctypes
-import fcntl
 import shutil
 import signal
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from . import machine
 from .errors import UserError
@@ -97,6 +97,23 @@ class Parts:
 
 
 @contextmanager
+def locked(file: Path, refusal: str) -> Iterator[None]:
+    """Hold `file` as a lock: of this process alone, and free again when the process is killed.
+
+    Raises UserError with the line `refusal` at once where another process holds it.
+    """
+    lock = FileLock(file, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(refusal) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def parts(stage: str, **depends: Any) -> Iterator[Parts]:
     """The scratch folder of one job, held by a lock; removed when the block ends well.
 
@@ -104,12 +121,9 @@ def parts(stage: str, **depends: Any) -> Iterator[Parts]:
     """
     folder = machine.scratch() / f"{stage}-{digest_of(depends)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process is at this very job; wait for it") from None
+    lock = folder.with_suffix(".lock")
+    with locked(lock, f"{folder}: another process is doing this very job; wait until it is done"):
         folder.mkdir(parents=True, exist_ok=True)
         yield Parts(folder)
         shutil.rmtree(folder)
-        Path(lock.name).unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)

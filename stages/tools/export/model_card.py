@@ -1,4 +1,4 @@
-"""The model card of an exported student, made from the run that it came from."""
+"""The model card of an exported student, from the files of its run."""
 
 import platform
 from pathlib import Path
@@ -12,10 +12,10 @@ from .. import pages
 
 
 def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Parameters) -> str:
-    """What the student came from, its scores with their protocol, bytes, speed, licenses.
+    """Origin of the student, its scores with their protocol, bytes, speed, licenses.
 
-    Says only what the files of the run beside `given.path` show, and only where they are of these
-    very weights.
+    Only from the files of the run beside `given.path`, and scores only where they are of exactly
+    these weights.
     """
     base = given.path.parent
     config = files.read_json(folder / "config.json")
@@ -36,7 +36,7 @@ def _teacher(name: str, settings: Teacher) -> dict[str, str]:
 
 
 def _images(train: Path) -> dict[str, int] | None:
-    """How many images and groups it was trained on, where the list is there."""
+    """How many images and groups it was trained on; None where the list is missing."""
     try:
         views = TrainSet.read(train)
     except UserError:
@@ -51,23 +51,23 @@ def _scores(base: Path, weights: str) -> list[dict[str, Any]]:
     """Rows of set, protocol, difficulty and mAP of these weights, and of the untrained student."""
     results = base / "data/results"
     try:
-        found, models = (
+        metrics, models = (
             files.read_json(results / f"{n}.json") for n in ("metrics", "models")
         )  # fmt: skip
     except UserError:
         return []
     rows = []
-    for name, scores in found.items():
+    for name, scores in metrics.items():
         student = models.get(name, {}).get("student", {})
         if student.get("weights") != weights:
             continue
-        asked = name.partition("+")[0]  # a+b: set a among the distractors b
-        truth = files.read_json(base / f"data/prepared/evaluation/{asked}.json")
+        query_set = name.partition("+")[0]  # a+b: set a among the distractors b
+        truth = files.read_json(base / f"data/prepared/evaluation/{query_set}.json")
         for level, own in scores["student"].items():
-            before = scores["untrained"].get(level, {})
+            untrained = scores["untrained"].get(level, {})
             rows.append({
                 "set": name, "protocol": truth["protocol"], "level": level, "map": own["map"],
-                "recall": own.get("recall@1"), "before": before.get("map"),
+                "recall": own.get("recall@1"), "untrained": untrained.get("map"),
                 "queries": len(truth["queries"]), "scales": student.get("scales", "1"),
             })  # fmt: skip
     return rows

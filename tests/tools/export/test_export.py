@@ -127,7 +127,7 @@ def test_export_index_search_on_a_finished_run(world: Path) -> None:
     with (world / "params.yaml").open("w") as f:
         YAML(typ="safe").dump(settings, f)
     done = tool("export", "models/student", "exported", cwd=world)
-    assert done.stdout.count("largest difference to torch") == 2
+    assert done.stdout.count("largest difference from torch") == 2
     names = {f.name for f in (world / "exported").iterdir()}
     assert names == {
         "README.md",
