@@ -18,6 +18,7 @@ LARGE, BROKEN = "too large", "broken"
 # a JPEG's header.
 END = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xae\x42\x60\x82"}
 TAIL_BYTES, PADDING = 64, b"\0\r\n"
+SAMPLE = 64  # files that stand for all of a set
 GROUP_NUMBERS = 1 << 30  # room below int32 for numbers that are added to them
 
 
@@ -32,6 +33,12 @@ def folder_at(path: str, where: str) -> Path:
 def missing(root: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` that are no files below `root`."""
     return [path for path in paths if not os.path.isfile(root / path)]
+
+
+def sample(root: Path, paths: Sequence[str]) -> list[Path]:
+    """Some files of `paths`, evenly spaced, that are there."""
+    some = paths[:: max(len(paths) // SAMPLE, 1)]
+    return [root / path for path in some if os.path.isfile(root / path)]
 
 
 def refuse_missing(root: Path, paths: Sequence[str], mend: str) -> None:

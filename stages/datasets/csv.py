@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from ..core.plugins import nearest
-from . import Evaluation, Training, _images
+from . import Counts, Evaluation, Training, _images
 
 COLUMNS = ("path", "group", "split")
 OPTIONAL = "query"
@@ -108,6 +108,22 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         queries=_queries(rows, asked),
         notes=notes,
     )
+
+
+def count_training(settings: Settings) -> Counts:
+    """The lines with split train."""
+    _, root, rows = _listed(settings)
+    trained = [row for row in rows if row.split == "train"]
+    number = _images.group_numbers(row.group for row in trained if row.group)
+    group = np.array([number.get(row.group, -1) for row in trained], dtype=np.int32)
+    return Counts(len(trained), group, files=_images.sample(root, [row.path for row in trained]))
+
+
+def count_evaluation(settings: Settings, name: str) -> Counts:
+    """The lines with split evaluation."""
+    _, root, rows = _listed(settings)
+    paths = [row.path for row in rows if row.split == "evaluation"]
+    return Counts(len(paths), files=_images.sample(root, paths))
 
 
 def status(settings: Settings, name: str) -> str:

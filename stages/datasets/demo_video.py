@@ -16,10 +16,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core import parallel
-from . import Evaluation, Training, _videos
+from . import Counts, Evaluation, Made, Training, _videos
 from ._demo import clips
 
 FPS = 1.0  # frames a second that are described
+# About, for a look ahead: seconds of a video as a share of the longest; bytes and seconds of
+# one core for each pixel of a frame that is described (its JPEG, and its share of the video file).
+LENGTH, BYTES, SECONDS = 0.77, 0.36, 5e-7
 
 
 class Settings(BaseModel):
@@ -61,8 +64,7 @@ class Family:
 
 def training(settings: Settings, images: Path) -> Training:
     """Draw `images/videos/train-*.mp4` and decode them to `images/frames/`."""
-    families = [Family("train", n, settings.copies, 0) for n in range(settings.sources)]
-    ids, found = _make(settings, families, images)
+    ids, found = _make(settings, _trained(settings), images)
     group = np.array([int(i.split("-")[1]) for i in ids], dtype=np.int32)
     return Training(
         root=images,
@@ -76,10 +78,7 @@ def training(settings: Settings, images: Path) -> Training:
 
 def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """Draw queries, their copies and negatives, and unlabelled videos, with the ground truth."""
-    asked = [
-        Family("query", n, settings.positives, settings.negatives) for n in range(settings.queries)
-    ]
-    rest = [Family("unlabelled", n, 0, 0) for n in range(settings.unlabelled)]
+    asked, rest = _asked(settings), _unlabelled(settings)
     ids, found = _make(settings, [*asked, *rest], images)
     role = {f.ids()["source"][0]: "query" for f in asked}
     role |= {f.ids()["source"][0]: "distractor" for f in rest}
@@ -94,6 +93,51 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
         notes=[_note(len(asked), "queries", found), *found.notes()],
         frames=found.frames(ids),
     )
+
+
+def count_training(settings: Settings) -> Counts:
+    """The training videos of the world, encoded or not."""
+    videos = settings.copies + 1
+    group = np.repeat(np.arange(settings.sources, dtype=np.int32), videos)
+    return _counts(settings, len(group), group)
+
+
+def count_evaluation(settings: Settings, name: str = "") -> Counts:
+    """Queries, their copies and negatives, and unlabelled videos, encoded or not."""
+    families = [*_asked(settings), *_unlabelled(settings)]
+    return _counts(settings, sum(1 + f.copies + f.negatives for f in families))
+
+
+def status(settings: Settings, name: str) -> str:
+    """How many videos prepare draws."""
+    count = count_evaluation(settings) if name else count_training(settings)
+    return f"prepare draws {count.images} videos {'to evaluate' if name else 'to train'} on"
+
+
+def _counts(settings: Settings, videos: int, group: np.ndarray | None = None) -> Counts:
+    frames = round(videos * max(LENGTH * settings.seconds * FPS, 1.0))
+    width, height = _size(settings)
+    pixels = frames * width * height
+    made = Made(frames, max(width, height), pixels * BYTES, pixels * SECONDS)
+    return Counts(videos, group, frames, made=made)
+
+
+def _trained(settings: Settings) -> list[Family]:
+    return [Family("train", n, settings.copies, 0) for n in range(settings.sources)]
+
+
+def _asked(settings: Settings) -> list[Family]:
+    positives, negatives = settings.positives, settings.negatives
+    return [Family("query", n, positives, negatives) for n in range(settings.queries)]
+
+
+def _unlabelled(settings: Settings) -> list[Family]:
+    return [Family("unlabelled", n, 0, 0) for n in range(settings.unlabelled)]
+
+
+def _size(settings: Settings) -> tuple[int, int]:
+    """(width, height) of a video, pixels; both even, as encoders want them."""
+    return settings.width_px, settings.width_px * 4 // 3 // 2 * 2
 
 
 def _query(family: Family) -> dict[str, Any]:
@@ -118,7 +162,7 @@ def _make(
 def _encode(task: tuple[Settings, Family, Path]) -> None:
     """All videos of one family, written; runs in a worker."""
     settings, family, folder = task
-    size = (settings.width_px, settings.width_px * 4 // 3 // 2 * 2)
+    size = _size(settings)
     ids = family.ids()
     source = clips.source(settings.seed, family.kind, family.number, size, settings.seconds)
     plain = clips.plain(settings.seed, ids["source"][0])

@@ -13,8 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
-from . import Training
-from ._images import folder_at, refuse_missing
+from . import Counts, Training
+from ._images import folder_at, refuse_missing, sample
 
 PUBLISHED = (
     "github.com/cvdfoundation/google-landmark (s3.amazonaws.com/google-landmark: "
@@ -75,6 +75,13 @@ def training(settings: Settings, images: Path) -> Training:
         group=np.repeat(np.array(landmarks, dtype=np.int32), sizes),
         notes=_notes(settings.least, small, exclude, left_out, met),
     )
+
+
+def count_training(settings: Settings) -> Counts:
+    """The landmarks of the list, whose images are not looked for."""
+    listed = training(settings, Path())
+    files = sample(listed.root, listed.path)
+    return Counts(len(listed.image_id), listed.group, files=files, notes=listed.notes)
 
 
 def status(settings: Settings, name: str) -> str:

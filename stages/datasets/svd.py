@@ -8,20 +8,23 @@ in `frames/<id>/0000.jpg`, one a second; where `videos` is given they are decode
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
-from ..images import video_frames as core_videos
-from . import Evaluation, Training, _videos
+from ..images import video_frames
+from ..images.sets import frame_path
+from . import Counts, Evaluation, Made, Training, _videos
 from ._images import named
+from ._svd_lists import Labels, groups, read_ids, read_labels
 
 PUBLISHED = "svdbase.github.io, by agreement with its authors"
-SUFFIX = ".mp4"
-Labels = dict[str, dict[str, bool]]  # query -> candidate -> whether it is a near-duplicate
+LOOKED_AT = 1000  # videos whose frames are counted to tell how many all of them have
+# About, for a look ahead: bytes of a decoded frame for each of its pixels; its long side where the
+# settings keep it as it is; seconds of one core that a second of video takes.
+BYTES, FRAME_PX, SECONDS = 0.25, 720, 0.15
 
 
 class Settings(BaseModel):
@@ -42,11 +45,7 @@ def training(settings: Settings, images: Path) -> Training:
 
     Videos that the test ground truth names too are left out.
     """
-    labels = read_labels(_list(settings, "train_groundtruth"))
-    tested = set(_members(read_labels(_list(settings, "test_groundtruth"))))
-    ids = [i for i in _members(labels) if i not in tested]
-    if not ids:
-        raise UserError(f"{settings.metadata}: train_groundtruth names no video but test ones")
+    labels, ids = _trained(settings)
     found = _frames(settings, ids, [], "training")
     good = [i for i in ids if i in found.count]
     shared = len(_members(labels)) - len(ids)
@@ -67,10 +66,7 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     Broken videos are left out, of the ground truth too; a query without a whole near-duplicate asks
     nothing. Unlabelled videos that are not there are counted: many cannot be had any more.
     """
-    labels = read_labels(_list(settings, "test_groundtruth"))
-    labelled = _members(labels)
-    known = set(labelled)
-    unlabelled = [i for i in read_ids(_list(settings, "unlabeled-data-id")) if i not in known]
+    labels, labelled, unlabelled = _evaluated(settings)
     found = _frames(settings, labelled, unlabelled, "evaluation")
     asked = {q: _whole(own, found) for q, own in labels.items() if q in found.count}
     candidates = {c for own in asked.values() for c in own}
@@ -98,6 +94,41 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     )  # fmt: skip
 
 
+def count_training(settings: Settings) -> Counts:
+    """Videos of the training ground truth; frames as of some of those that are decoded."""
+    labels, ids = _trained(settings)
+    folder, there = _present(settings)
+    _refuse_missing([i for i in ids if i not in there], folder, "training")
+    return _counts(settings, ids, groups(labels, ids))
+
+
+def count_evaluation(settings: Settings, name: str = "") -> Counts:
+    """Videos to evaluate on that are there; frames as of some of those that are decoded."""
+    _, labelled, unlabelled = _evaluated(settings)
+    folder, there = _present(settings)
+    _refuse_missing([i for i in labelled if i not in there], folder, "evaluation")
+    return _counts(settings, [*labelled, *(i for i in unlabelled if i in there)])
+
+
+def _counts(settings: Settings, ids: list[str], group: np.ndarray | None = None) -> Counts:
+    """Of videos that are there. Where none of the videos looked at is decoded, each of them is
+    taken to have as many frames as count at most."""
+    folder = Path(settings.frames).expanduser()
+    some = ids[:: max(len(ids) // LOOKED_AT, 1)]
+    decoded = [i for i in some if (folder / i).is_dir()]
+    numbers = [len(os.listdir(folder / i)) for i in decoded]
+    mean = float(np.minimum(numbers, settings.max_frames).mean()) if numbers else None
+    frames = round(len(ids) * (settings.max_frames if mean is None else mean))
+    left = frames * (1 - len(decoded) / max(len(some), 1)) if settings.videos else 0.0
+    px = settings.frame_px or FRAME_PX
+    made = Made(round(left), px, left * BYTES * 0.75 * px**2, left * SECONDS / settings.fps)
+    notes = [f"frames are decoded to {folder}, beside data/"] if left else []
+    if mean is None:
+        notes.append(f"none is decoded yet: {settings.max_frames} frames a video are assumed")
+    files = [folder / frame_path(i, 0) for i in decoded[:: max(len(decoded) // 64, 1)]]
+    return Counts(len(ids), group, frames, files, made if left else None, notes)
+
+
 def status(settings: Settings, name: str) -> str:
     """What is in place, in a line; nothing is decoded. Raises UserError."""
     tables = ("train_groundtruth", "test_groundtruth")
@@ -110,46 +141,23 @@ def status(settings: Settings, name: str) -> str:
     return f"{folder}: {len(labelled)} labelled videos, {here} of {len(free)} unlabelled ones"
 
 
-def read_ids(path: Path) -> list[str]:
-    """Ids, one a line, without `.mp4`; each once. Raises UserError."""
-    ids = [_id(line.strip(), path, n) for n, line in _lines(path)]
-    return list(dict.fromkeys(ids))
+def _trained(settings: Settings) -> tuple[Labels, list[str]]:
+    """(labels, videos to train on): those of the training ground truth that are no test videos."""
+    labels = read_labels(_list(settings, "train_groundtruth"))
+    tested = set(_members(read_labels(_list(settings, "test_groundtruth"))))
+    ids = [i for i in _members(labels) if i not in tested]
+    if not ids:
+        raise UserError(f"{settings.metadata}: train_groundtruth names no video but test ones")
+    return labels, ids
 
 
-def read_labels(path: Path) -> Labels:
-    """Lines `query candidate label` as a map. Raises UserError with the number of a bad line."""
-    labels: Labels = {}
-    for n, line in _lines(path):
-        fields = line.split()
-        if len(fields) != 3 or fields[2] not in ("0", "1"):
-            raise UserError(f"{path}: line {n}: expected a query, a candidate and 0 or 1")
-        query, candidate = (_id(f, path, n) for f in fields[:2])
-        own = labels.setdefault(query, {})
-        if own.setdefault(candidate, fields[2] == "1") != (fields[2] == "1"):
-            raise UserError(f"{path}: line {n}: {candidate} is 0 and 1 for query {query}")
-    if not labels:
-        raise UserError(f"{path}: no line in it; download it again")
-    return labels
-
-
-def groups(labels: Labels, ids: list[str]) -> np.ndarray:
-    """(n,) int32: videos that positive labels connect have one number; -1 for those alone."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
-    for query, own in labels.items():
-        for candidate, same in own.items():
-            if same:
-                parent[root(candidate)] = root(query)
-    number: dict[str, int] = {}
-    joined = [number.setdefault(root(i), len(number)) if i in parent else -1 for i in ids]
-    found = np.array(joined, dtype=np.int32)
-    sizes = np.bincount(found[found >= 0], minlength=len(number))
-    return np.where((found >= 0) & (sizes[np.maximum(found, 0)] > 1), found, -1).astype(np.int32)
+def _evaluated(settings: Settings) -> tuple[Labels, list[str], list[str]]:
+    """(labels, labelled videos, unlabelled ones) of the test ground truth."""
+    labels = read_labels(_list(settings, "test_groundtruth"))
+    labelled = _members(labels)
+    known = set(labelled)
+    unlabelled = [i for i in read_ids(_list(settings, "unlabeled-data-id")) if i not in known]
+    return labels, labelled, unlabelled
 
 
 def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str) -> _videos.Found:
@@ -185,7 +193,7 @@ def below(folder: Path) -> dict[str, Path]:
         inner.sort()
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() in core_videos.SUFFIXES and not name.startswith("."):
+            if suffix.lower() in video_frames.SUFFIXES and not name.startswith("."):
                 file = Path(here) / name
                 if found.setdefault(stem, file) != file:
                     raise UserError(f"{file}: {found[stem]} is video {stem} too; remove one")
@@ -227,19 +235,3 @@ def _list(settings: Settings, name: str) -> Path:
     if not (folder / name).is_file():
         raise UserError(f"{folder}: no {name}; metadata-release.zip of svdbase.github.io has it")
     return folder / name
-
-
-def _lines(path: Path) -> Iterable[tuple[int, str]]:
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not text; unpack it again") from None
-    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-
-
-def _id(text: str, path: Path, line: int) -> str:
-    """An id becomes a path: no separators, no leading dot."""
-    name = text.removesuffix(SUFFIX)
-    if not name or name.startswith(".") or any(c in name for c in "/\\ \t\0"):
-        raise UserError(f"{path}: line {line}: {text[:60]!r} is not a video's id")
-    return name
