@@ -86,7 +86,7 @@ def written(values: dict[str, Any], prepared: Path) -> World:
         described=sum(s.count for s in sets),
         measured=sum(s.count for s in validation),
         source=str(file),
-        videos="frame" in train.columns,
+        videos=train.videos,
         files=[f for f in shown if f.is_file()],
         made_bytes=float(sum(f.stat().st_size for f in (prepared / "images").rglob("*.*"))),
     )
