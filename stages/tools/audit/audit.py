@@ -5,9 +5,9 @@
 A pair of images of different groups that all teachers call the same, or of one group that all call
 different, is a suspect. Suspects are gathered to cases (a part that does not belong to its group;
 two groups that look like one), strongest first. Writes `audit.html`, `suspects.csv` (every pair)
-and `corrected.csv` (`path,group,split`, the clear cases applied) into OUT. Votes are advice: near-twins
-deceive teachers too, so look at the images before you train on it. Of videos the stored frames are
-compared, their middle ones are shown, and paths are those of the folders of frames.
+and `corrected.csv` (`path,group,split`, the clear cases applied) into OUT. Votes are advice:
+near-twins deceive teachers too, so look at the images before you train on it. Of videos the stored
+frames are compared and middle ones are shown; their paths are those of the folders of frames.
 """
 
 from dataclasses import dataclass

@@ -118,7 +118,8 @@ def labelled(path: Path, net: Exported) -> Labelled:
     if len(np.unique(group)) < 2:
         raise UserError(
             f"{path}: {len(group)} {'images' if images.start is None else 'videos'} of "
-            f"{len(np.unique(group))} groups; calibration needs two groups at least: raise prepare.validation_share, or give --images"
+            f"{len(np.unique(group))} groups; calibration needs two groups at least: "
+            "raise prepare.validation_share, or give --images"
         )
     source, number = frames_of(images)
     paths = [str(images.file(i).resolve()) for i in number.tolist()]
