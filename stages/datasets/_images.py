@@ -57,8 +57,8 @@ def below(root: Path) -> tuple[list[str], list[str]]:
     images, notes = walked(root, SUFFIXES)
     good, more = readable(root, images)
     if not good:
-        told = "; ".join(notes + more) or "the folder is empty"
-        raise UserError(f"{root}: no images ({told})")
+        reasons = "; ".join(notes + more) or "the folder is empty"
+        raise UserError(f"{root}: no images ({reasons})")
     return good, notes + more
 
 
@@ -122,13 +122,13 @@ def copies(root: Path, paths: Iterable[str]) -> list[list[str]]:
     by_length: dict[int, list[str]] = defaultdict(list)
     for path in paths:
         by_length[(root / path).stat().st_size].append(path)
-    found = []
+    same_bytes = []
     for candidates in by_length.values():
         by_digest: dict[str, list[str]] = defaultdict(list)
         for path in candidates if len(candidates) > 1 else ():
             by_digest[files.digest_of_file(root / path)].append(path)
-        found += [same for same in by_digest.values() if len(same) > 1]
-    return found
+        same_bytes += [same for same in by_digest.values() if len(same) > 1]
+    return same_bytes
 
 
 def note_copies(same: list[list[str]], among: Iterable[str]) -> list[str]:

@@ -48,9 +48,9 @@ def groups(labels: Labels, ids: list[str]) -> np.ndarray:
                 parent[root(candidate)] = root(query)
     number: dict[str, int] = {}
     joined = [number.setdefault(root(i), len(number)) if i in parent else -1 for i in ids]
-    found = np.array(joined, dtype=np.int32)
-    sizes = np.bincount(found[found >= 0], minlength=len(number))
-    return np.where((found >= 0) & (sizes[np.maximum(found, 0)] > 1), found, -1).astype(np.int32)
+    group = np.array(joined, dtype=np.int32)
+    sizes = np.bincount(group[group >= 0], minlength=len(number))
+    return np.where((group >= 0) & (sizes[np.maximum(group, 0)] > 1), group, -1).astype(np.int32)
 
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:

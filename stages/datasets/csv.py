@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The lines whose images can be read, and what was found on the way."""
+    """The lines whose images can be read, and notes on the others."""
 
     root: Path
     rows: list[Row]
@@ -84,9 +84,9 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     """The lines with split evaluation; a group that nothing asks for is made of distractors."""
     table = read_table(settings)
     rows = _asking(table.of("evaluation"))
-    found = Counter(row.group for row in rows if row.group and not row.query)
-    # a query whose answers cannot be read is no question, but still an image to be confused by
-    asked = {row.group for row in rows if row.query and found[row.group]}
+    in_database = Counter(row.group for row in rows if row.group and not row.query)
+    # a query whose positives cannot be read is no query, but still an image to be mistaken for one
+    asked = {row.group for row in rows if row.query and in_database[row.group]}
     if not asked:
         raise UserError(
             f"evaluation.{name}: {settings.file}: no query with another image of its group in "
@@ -96,8 +96,8 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     lost = [row.path for row in rows if row.query and row.group not in asked]
     notes = _images.note_copies(table.same, path)
     if lost:
-        told = _images.named(lost)
-        notes.append(f"{len(lost)} queries have no answer and become distractors: {told}")
+        first = _images.named(lost)
+        notes.append(f"{len(lost)} queries have no positives and become distractors: {first}")
     return Evaluation(
         root=table.root,
         image_id=list(path),
@@ -180,14 +180,14 @@ def read_rows(file: Path) -> Iterator[Row]:
         raise UserError(f"{file}: not a table in UTF-8 ({error})") from None
 
 
-def _check_columns(found: Sequence[str], file: Path) -> None:
+def _check_columns(names: Sequence[str], file: Path) -> None:
     known = (*COLUMNS, OPTIONAL)
-    if odd := [name for name in found if name not in known]:
+    if odd := [name for name in names if name not in known]:
         raise UserError(
             f"{file}: unknown column {odd[0]!r}{nearest(odd[0], known)}; "
             f"expected {','.join(COLUMNS)}[,{OPTIONAL}]"
         )
-    if lost := [name for name in COLUMNS if name not in found]:
+    if lost := [name for name in COLUMNS if name not in names]:
         raise UserError(f"{file}: no column {lost[0]!r}; expected {','.join(COLUMNS)}[,{OPTIONAL}]")
 
 

@@ -64,22 +64,22 @@ class Family:
 
 def training(settings: Settings, images: Path) -> Training:
     """Draw `images/videos/train-*.mp4` and decode them to `images/frames/`."""
-    ids, found = _make(settings, _trained(settings), images)
+    ids, decoded = _make(settings, _trained(settings), images)
     group = np.array([int(i.split("-")[1]) for i in ids], dtype=np.int32)
     return Training(
         root=images,
         image_id=ids,
         path=[f"frames/{i}" for i in ids],
         group=group,
-        notes=[_note(settings.sources, "source videos", found), *found.notes()],
-        frames=found.frames(ids),
+        notes=[_note(settings.sources, "source videos", decoded), *decoded.notes()],
+        frames=decoded.frames(ids),
     )
 
 
 def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """Draw queries, their copies and negatives, and unlabelled videos, with the ground truth."""
     asked, rest = _asked(settings), _unlabelled(settings)
-    ids, found = _make(settings, [*asked, *rest], images)
+    ids, decoded = _make(settings, [*asked, *rest], images)
     role = {f.ids()["source"][0]: "query" for f in asked}
     role |= {f.ids()["source"][0]: "distractor" for f in rest}
     return Evaluation(
@@ -90,8 +90,8 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
         box=np.full((len(ids), 4), np.nan, np.float32),
         protocol="svd",
         queries=[_query(f) for f in asked],
-        notes=[_note(len(asked), "queries", found), *found.notes()],
-        frames=found.frames(ids),
+        notes=[_note(len(asked), "queries", decoded), *decoded.notes()],
+        frames=decoded.frames(ids),
     )
 
 
@@ -147,7 +147,7 @@ def _query(family: Family) -> dict[str, Any]:
 
 def _make(
     settings: Settings, families: list[Family], images: Path
-) -> tuple[list[str], _videos.Found]:
+) -> tuple[list[str], _videos.Decoded]:
     """Draw and encode the families, decode every video: (ids, frames of each)."""
     (images / "videos").mkdir(parents=True, exist_ok=True)
     tasks = [(settings, family, images / "videos") for family in families]
@@ -178,6 +178,6 @@ def _encode(task: tuple[Settings, Family, Path]) -> None:
         clips.encode(folder / f"{name}.mp4", other, plain, size, settings.fps)
 
 
-def _note(count: int, what: str, found: _videos.Found) -> str:
-    frames = sum(found.count.values())
-    return f"{count} generated {what}, {len(found.count)} videos, {frames} frames at 1 a second"
+def _note(count: int, what: str, decoded: _videos.Decoded) -> str:
+    frames = sum(decoded.count.values())
+    return f"{count} generated {what}, {len(decoded.count)} videos, {frames} frames at 1 a second"

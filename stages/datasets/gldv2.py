@@ -87,9 +87,9 @@ def count_training(settings: Settings) -> Counts:
 def status(settings: Settings, name: str) -> str:
     """What is in place, in a line: the list, and some images of it. Raises UserError."""
     root = folder_at(settings.root, "datasets.gldv2.root")
-    found = [(len(ids), ids) for _, ids in rows(_list(root))]
-    groups, count = len(found), sum(n for n, _ in found)
-    ids = [i for _, of_group in found for i in of_group]
+    landmarks = [ids for _, ids in rows(_list(root))]
+    ids = [i for of_landmark in landmarks for i in of_landmark]
+    groups, count = len(landmarks), len(ids)
     some = ids[:: max(len(ids) // LOOKED_AT, 1)]
     refuse_missing(root, [_path(i) for i in some], "of a sample; unpack all of the archives")
     odd = "" if (groups, count) == WHOLE else f" (the published list has {WHOLE[0]} and {WHOLE[1]})"

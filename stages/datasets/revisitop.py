@@ -53,10 +53,10 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         return _questions(folder, truth, settings.crop_queries)
     if listed.is_file():
         return _distractors(folder, listed)
-    there = sorted(f.name for f in root.iterdir() if f.is_dir())
+    folders = sorted(f.name for f in root.iterdir() if f.is_dir())
     raise UserError(
-        f"evaluation.{name}: neither {truth} nor {listed}{nearest(name, there)}; "
-        f"the folders of {root}: {', '.join(there) or 'none'}"
+        f"evaluation.{name}: neither {truth} nor {listed}{nearest(name, folders)}; "
+        f"the folders of {root}: {', '.join(folders) or 'none'}"
     )
 
 

@@ -46,8 +46,8 @@ def training(settings: Settings, images: Path) -> Training:
     Videos that the test ground truth names too are left out.
     """
     labels, ids = _trained(settings)
-    found = _frames(settings, ids, [], "training")
-    good = [i for i in ids if i in found.count]
+    decoded = _frames(settings, ids, [], "training")
+    good = [i for i in ids if i in decoded.count]
     shared = len(_members(labels)) - len(ids)
     notes = [f"{shared} videos left out that test_groundtruth names too"] if shared else []
     return Training(
@@ -55,28 +55,28 @@ def training(settings: Settings, images: Path) -> Training:
         image_id=good,
         path=good,
         group=groups(labels, good),
-        notes=notes + found.notes(_listed(settings, "training")),
-        frames=found.frames(good),
+        notes=notes + decoded.notes(_listed(settings, "training")),
+        frames=decoded.frames(good),
     )
 
 
 def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """The test queries, what is labelled for them, and all unlabelled videos.
 
-    Broken videos are left out, of the ground truth too; a query without a whole near-duplicate asks
-    nothing. Unlabelled videos that are not there are counted: many cannot be had any more.
+    Broken videos are left out, of the ground truth too; a query without a whole near-duplicate has
+    no positives. Unlabelled videos that are not there are counted: many cannot be had any more.
     """
     labels, labelled, unlabelled = _evaluated(settings)
-    found = _frames(settings, labelled, unlabelled, "evaluation")
-    asked = {q: _whole(own, found) for q, own in labels.items() if q in found.count}
+    decoded = _frames(settings, labelled, unlabelled, "evaluation")
+    asked = {q: _whole(own, decoded) for q, own in labels.items() if q in decoded.count}
     candidates = {c for own in asked.values() for c in own}
-    kept = [i for i in [*labelled, *unlabelled] if i in found.count]
+    kept = [i for i in [*labelled, *unlabelled] if i in decoded.count]
     role = {i: "distractor" for i in unlabelled}
     role |= {i: "database" if i in candidates else "query" for i in labelled}
-    lost = len(unlabelled) - sum(i in found.count or i in found.broken for i in unlabelled)
+    lost = len(unlabelled) - sum(i in decoded.count or i in decoded.broken for i in unlabelled)
     notes = [f"{lost} of {len(unlabelled)} unlabelled videos are not there"] if lost else []
-    if absent := [q for q in labels if q not in found.count]:
-        notes.append(f"{len(absent)} queries ask nothing, they are broken: {named(absent)}")
+    if absent := [q for q in labels if q not in decoded.count]:
+        notes.append(f"{len(absent)} queries left out, their videos are broken: {named(absent)}")
     return Evaluation(
         root=_folder(settings.frames, "frames"),
         image_id=kept,
@@ -89,25 +89,25 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
              "negative": [c for c in own if not own[c]]}
             for q, own in asked.items()
         ],
-        notes=notes + found.notes(_listed(settings, "evaluation")),
-        frames=found.frames(kept),
+        notes=notes + decoded.notes(_listed(settings, "evaluation")),
+        frames=decoded.frames(kept),
     )  # fmt: skip
 
 
 def count_training(settings: Settings) -> Counts:
     """Videos of the training ground truth; frames as of some of those that are decoded."""
     labels, ids = _trained(settings)
-    folder, there = _present(settings)
-    _refuse_missing([i for i in ids if i not in there], folder, "training")
+    folder, present = _present(settings)
+    _refuse_missing([i for i in ids if i not in present], folder, "training")
     return _counts(settings, ids, groups(labels, ids))
 
 
 def count_evaluation(settings: Settings, name: str = "") -> Counts:
     """Videos to evaluate on that are there; frames as of some of those that are decoded."""
     _, labelled, unlabelled = _evaluated(settings)
-    folder, there = _present(settings)
-    _refuse_missing([i for i in labelled if i not in there], folder, "evaluation")
-    return _counts(settings, [*labelled, *(i for i in unlabelled if i in there)])
+    folder, present = _present(settings)
+    _refuse_missing([i for i in labelled if i not in present], folder, "evaluation")
+    return _counts(settings, [*labelled, *(i for i in unlabelled if i in present)])
 
 
 def _counts(settings: Settings, ids: list[str], group: np.ndarray | None = None) -> Counts:
@@ -134,10 +134,10 @@ def status(settings: Settings, name: str) -> str:
     tables = ("train_groundtruth", "test_groundtruth")
     labelled = {i for t in tables for i in _members(read_labels(_list(settings, t)))}
     free = [i for i in read_ids(_list(settings, "unlabeled-data-id")) if i not in labelled]
-    folder, there = _present(settings)
-    if absent := sorted(labelled - there.keys()):
+    folder, present = _present(settings)
+    if absent := sorted(labelled - present.keys()):
         raise UserError(f"{folder}: {len(absent)} labelled videos are not there: {named(absent)}")
-    here = sum(i in there for i in free)
+    here = sum(i in present for i in free)
     return f"{folder}: {len(labelled)} labelled videos, {here} of {len(free)} unlabelled ones"
 
 
@@ -160,18 +160,18 @@ def _evaluated(settings: Settings) -> tuple[Labels, list[str], list[str]]:
     return labels, labelled, unlabelled
 
 
-def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str) -> _videos.Found:
+def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str) -> _videos.Decoded:
     """Frames of the videos; those `needed` must be there, those `wanted` may be missing."""
-    folder, there = _present(settings)
-    _refuse_missing([i for i in needed if i not in there], folder, part)
-    ids = [*needed, *(i for i in wanted if i in there)]
+    folder, present = _present(settings)
+    _refuse_missing([i for i in needed if i not in present], folder, part)
+    ids = [*needed, *(i for i in wanted if i in present)]
     if settings.videos is None:
         return _videos.counted(folder, ids, settings.max_frames)
     by = _videos.Decoding(
         Path(settings.frames).expanduser(), settings.fps, settings.max_frames, settings.frame_px
     )
     by.check("datasets.svd.frames")
-    return _videos.decode({i: there[i] for i in ids}, by, part)
+    return _videos.decode({i: present[i] for i in ids}, by, part)
 
 
 def _present(settings: Settings) -> tuple[Path, dict[str, Path]]:
@@ -188,16 +188,16 @@ def below(folder: Path) -> dict[str, Path]:
 
     Raises UserError where two have the same.
     """
-    found: dict[str, Path] = {}
+    file_of: dict[str, Path] = {}
     for here, inner, names in os.walk(folder):
         inner.sort()
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in video_frames.SUFFIXES and not name.startswith("."):
                 file = Path(here) / name
-                if found.setdefault(stem, file) != file:
-                    raise UserError(f"{file}: {found[stem]} is video {stem} too; remove one")
-    return found
+                if file_of.setdefault(stem, file) != file:
+                    raise UserError(f"{file}: {file_of[stem]} is video {stem} too; remove one")
+    return file_of
 
 
 def _folder(path: str, key: str) -> Path:
@@ -216,8 +216,8 @@ def _refuse_missing(absent: list[str], folder: Path, part: str) -> None:
         )
 
 
-def _whole(own: dict[str, bool], found: _videos.Found) -> dict[str, bool]:
-    return {c: same for c, same in own.items() if c in found.count}
+def _whole(own: dict[str, bool], decoded: _videos.Decoded) -> dict[str, bool]:
+    return {c: same for c, same in own.items() if c in decoded.count}
 
 
 def _members(labels: Labels) -> list[str]:
