@@ -73,16 +73,28 @@ class TrainSet:
         path = str(self.path[image])
         return self.root / (path if frame < 0 else frame_path(path, frame))
 
+    @property
+    def videos(self) -> bool:
+        """Whether the images are videos, of which views show frames."""
+        return "frame" in self.columns
+
+    def thumbnail(self, image: int) -> Path:
+        """What stands for image `image`: itself, or of a video the middle frame of those shown."""
+        if not self.videos:
+            return self.file(image)
+        first, last = np.searchsorted(self.view_image, (image, image + 1))
+        frames = np.sort(self.view[first:last, self.columns.index("frame")])
+        return self.file(image, int(frames[len(frames) // 2]))
+
     def source(self, view: int) -> tuple[int, int]:
         """What view `view` (a row) shows: its image, and the frame of it, -1 for no video."""
-        video = "frame" in self.columns
-        frame = int(self.view[view, self.columns.index("frame")]) if video else -1
+        frame = int(self.view[view, self.columns.index("frame")]) if self.videos else -1
         return int(self.view_image[view]), frame
 
     def check_images(self) -> None:
         """Raise UserError where the images are not those that prepare met."""
         paths: Iterable[str] = self.path
-        if "frame" in self.columns:
+        if self.videos:
             paths = shown(self.path, self.view_image, self.view[:, self.columns.index("frame")])
         _check_images(self.root, paths, self.images)
 

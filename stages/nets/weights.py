@@ -14,6 +14,7 @@ from ..core.errors import UserError
 from ..core.files import digest_of_file
 
 State = dict[str, torch.Tensor]
+BACKBONE = re.compile(r"^backbone\.")
 HUB = ("huggingface.co", 443)
 ALIASES = {  # short names of students; resnets start where the paper's did
     "resnet18": "resnet18.tv_in1k",
@@ -102,9 +103,13 @@ def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ..
 
 
 def digest_of_state(module: torch.nn.Module) -> str:
-    """Digest of a module's weights: names, shapes and bytes."""
+    """Digest of a module's weights: names, shapes and bytes.
+
+    Under the names of 0.1 (`trunk` for `backbone`), so that its indexes know their student still.
+    """
     hasher = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(module.state_dict().items()):
+    state = {BACKBONE.sub("trunk.", name): value for name, value in module.state_dict().items()}
+    for name, value in sorted(state.items()):
         hasher.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         hasher.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()

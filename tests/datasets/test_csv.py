@@ -73,7 +73,7 @@ def test_a_query_whose_answers_cannot_be_read_is_noted(tmp_path):
     (tmp_path / "f/2.png").write_bytes(b"nonsense")
     training, evaluation = csv.training(s, tmp_path), csv.evaluation(s, tmp_path, "mine")
     assert "1 files left out, broken or not images: f/2.png" in training.notes
-    assert evaluation.notes == ["1 queries have no answer and become distractors: f/1.png"]
+    assert evaluation.notes == ["1 queries have no positives and become distractors: f/1.png"]
     assert len(evaluation.queries) == 1
 
 

@@ -24,7 +24,7 @@ class Table:
 
     @classmethod
     def read(cls, given: Parameters, views: TrainSet, prepared: Path) -> "Table":
-        """Of dataset csv its own table, else the training images and those set aside."""
+        """Of dataset csv its own table, else the images of the training and validation groups."""
         paths = [str(p) for p in views.path]
         if given.training_set == "csv":
             root, columns, lines = _own_table(given)
@@ -34,7 +34,7 @@ class Table:
         names = _names(paths, views.group)
         lines = [[p, g, "train"] for p, g in zip(paths, names, strict=True)]
         return cls(
-            views.root, ["path", "group", "split"], lines + _set_aside(prepared), names, paths
+            views.root, ["path", "group", "split"], lines + _validation(prepared), names, paths
         )
 
     def label(self, row: int) -> str:
@@ -83,20 +83,20 @@ def _names(paths: list[str], group: np.ndarray) -> list[str]:
     return ["" if g < 0 else own.get(g, f"group {g}") for g in group.tolist()]
 
 
-def _set_aside(prepared: Path) -> list[Line]:
-    """The images that `prepare` set aside, as training images again, by their folders."""
+def _validation(prepared: Path) -> list[Line]:
+    """The images of the validation groups, as training images again, by their folders."""
     if not (prepared / "validation.h5").is_file():
         return []
-    found = EvaluationSet.read(prepared / "validation.h5")
+    validation = EvaluationSet.read(prepared / "validation.h5")
     truth = files.read_json(prepared / "validation.json")
     number: dict[str, int] = {}
     for query in truth["queries"]:
         mine = len(number)
         for image_id in (query["image_id"], *query["positive"]):
             number.setdefault(str(image_id), number.get(str(query["image_id"]), mine))
-    group = np.array([number.get(str(i), -1) for i in found.image_id], dtype=np.int64)
-    paths = [str(p) for p in found.path]
-    names = [n.replace("group ", "set aside ") for n in _names(paths, group)]
+    group = np.array([number.get(str(i), -1) for i in validation.image_id], dtype=np.int64)
+    paths = [str(p) for p in validation.path]
+    names = [n.replace("group ", "validation group ") for n in _names(paths, group)]
     return [[p, n, "train"] for p, n in zip(paths, names, strict=True)]
 
 

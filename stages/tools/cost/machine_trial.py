@@ -2,8 +2,6 @@
 
 import resource
 import sys
-import tempfile
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,10 +32,8 @@ class Trial:
     view: dict[str, float] = field(default_factory=dict)  # one view through a teacher
     step: float = 0.0  # one training step
     load: float = 0.0  # one view decoded, cut and scaled by one process
-    draw: float = 0.0  # one generated image
     operations: float = 1e9  # float32 multiply-adds a second
     resident: float = 0.0  # bytes: this process at its largest
-    image_bytes: float = 0.0  # of a file
 
 
 @dataclass(frozen=True)
@@ -149,17 +145,6 @@ def load_seconds(files: list[Path], views: float, px: int, seconds: float) -> fl
     return spent / max(done, 1)
 
 
-def draw(module: Any, settings: Any) -> tuple[float, float]:
-    """(seconds, bytes) of one image of a dataset that draws its own, from a few of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        few = settings.model_copy(update={"groups": 2})
-        start = time.perf_counter()
-        drawn = module.training(few, Path(folder))
-        spent = time.perf_counter() - start
-        sizes = [(drawn.root / p).stat().st_size for p in drawn.path]
-    return spent / max(len(sizes), 1), float(np.mean(sizes))
-
-
 def operations(seconds: float) -> float:
     """Float32 multiply-adds a second of a matrix product."""
     a = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT)).astype(np.float32)
@@ -179,4 +164,4 @@ def resident() -> float:
 
 def note(what: str) -> None:
     """Say what is tried next."""
-    console.say(f"calibrating: {what}")
+    console.say(f"timing: {what}")

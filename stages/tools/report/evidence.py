@@ -88,7 +88,8 @@ def queries(run: Run, data: str, difficulty: str) -> dict[str, Any]:
     """The student's best and worst queries with images; `missing`: why there are none, or empty."""
     name, _, distractors = data.partition("+")
     try:
-        benchmark = Benchmark.read(PREPARED / "evaluation", name)
+        similarity = run.params["evaluate"]["similarity"]  # of videos
+        benchmark = Benchmark.read(PREPARED / "evaluation", name, similarity)
         if distractors:
             benchmark = benchmark.among(PREPARED / "evaluation", distractors)
         open_file = partial(store.Stored, kind="descriptors")
@@ -159,7 +160,8 @@ def _images_and_views() -> str:
     except UserError:
         return ""
     groups = len(np.unique(views.group[views.group >= 0]))
-    return f"{len(views.group)} images, {groups} groups, {len(views.view_image)} views"
+    noun = "videos" if views.videos else "images"
+    return f"{len(views.group)} {noun}, {groups} groups, {len(views.view_image)} views"
 
 
 def _dims(dim: int | dict[str, int]) -> str:
