@@ -44,7 +44,7 @@ check: .venv/.ready ## format, lint, types, tests
 
 docs: .venv/.ready ## the pages of docs/ as a site, in the folder site
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
-	@echo "site/index.html"
+	@echo "site/index.html; with search: python -m http.server -d site"
 
 bench: .venv/.ready ## each stage against the bare work, as ratios in one run
 	whiten-mtd bench
