@@ -16,7 +16,7 @@ demo: .venv/.ready ## set up, run the pipeline on the generated world, print the
 	dvc repro
 	@whiten-mtd results
 
-demo-video: .venv/.ready video/dvc.yaml ## the same with generated videos, in the folder video
+demo-video: .venv/.ready video/dvc.yaml ## the same on generated videos, in the folder video
 	cd video && dvc repro
 	@cd video && whiten-mtd results
 

@@ -20,6 +20,7 @@ import typer
 from project import ENVIRONMENT, ROOT, run
 
 from stages.__main__ import MODULES
+from stages.core import params
 from stages.tools import check_params
 
 COMMANDS = pages.commands()
@@ -66,7 +67,11 @@ def test_overrides_are_keys_of_params(command: str, tmp_path: Path) -> None:
     for sweep in get_hydra_sweeps({"p.yaml": overrides}):
         shutil.copy(ROOT / "params.yaml", tmp_path / "p.yaml")
         apply_overrides(tmp_path / "p.yaml", sweep["p.yaml"])
-        wrong = [what for good, what in check_params.forms(tmp_path / "p.yaml") if good is False]
+        wrong = [
+            what
+            for good, what in check_params.forms(params.read(tmp_path / "p.yaml"))
+            if good is False
+        ]
         assert wrong == [], wrong
 
 

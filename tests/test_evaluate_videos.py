@@ -100,7 +100,7 @@ def test_the_right_videos_first_is_a_hundred(world: World) -> None:
     world.describe("student", rows)
     found = world.run()
     assert found["student"]["top-inf"]["map"] == found["student"]["top-100"]["map"] == 100
-    assert set(found) == {"student", "untrained", "a", "b", "fused"}
+    assert set(found) == {"student", "untrained", "a", "b", "ensemble"}
     assert set(found["a"]) == {"raw", "whitened"}
     assert (world.folder / "results/plots/v/queries.png").is_file()
     lines = (world.folder / "results/queries.csv").read_text().splitlines()
@@ -123,16 +123,16 @@ def test_the_rules_of_a_score_are_of_all_whose_descriptors_make_it(world: World)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     for model in ("a", "b"):
         world.describe(model, rows, scales="1")
-    fused, old = rows[:, :8], "student/earlier"  # as wide as the ensemble's frame
-    world.describe("student", fused, scales="1", aligned=True, compatible="x")
+    fused, old = rows[:, :8], "student/old_model"  # as wide as the ensemble's frame
+    world.describe("student", fused, scales="1", aligned=True, backward_compatible="x")
     world.describe(old, fused, scales="1")
     before = world.rules()
-    same = before["fused"], before["asymmetric"], before["compatible"]
+    same = before["ensemble"], before["asymmetric"], before["new_on_old"]
     assert {r["scales"] for r in same} == {"1"} and {r["dtype"] for r in same} == {"float16"}
     world.describe("b", rows, np.float32, scales="1 0.5")
     world.describe(old, fused, np.float32, scales="1 0.5")
     after = world.rules()
-    for model in ("fused", "asymmetric", "compatible"):
+    for model in ("ensemble", "asymmetric", "new_on_old"):
         assert after[model]["scales"] == "1 and 1 0.5", model
         assert after[model]["dtype"] == "float16 and float32", model
     assert after["student"] == before["student"]

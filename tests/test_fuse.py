@@ -79,8 +79,8 @@ class World:
 
     def outputs(self) -> dict[str, str]:
         """Digests of everything that was written, hidden files too."""
-        files = [*self.folder.glob("targets/**/*"), *self.folder.glob("*fused*")]
-        return {str(p): files.digest_of_file(p) for p in files if p.is_file()}
+        written = [*self.folder.glob("targets/**/*"), *self.folder.glob("*fused*")]
+        return {str(p): files.digest_of_file(p) for p in written if p.is_file()}
 
 
 @pytest.fixture

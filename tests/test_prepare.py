@@ -10,7 +10,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from stages import prepare
-from stages.core import console, store
+from stages.core import console, files, store
 from stages.distill import batches
 from stages.images.sets import EvaluationSet, TrainSet
 from stages.retrieval.ground_truth import GroundTruth
@@ -57,8 +57,8 @@ class World:
         return TrainSet.read(self.out / "train.h5")
 
     def outputs(self) -> dict[str, str]:
-        files = [p for p in self.out.rglob("*") if p.is_file()]
-        return {str(p): files.digest_of_file(p) for p in files}
+        written = [p for p in self.out.rglob("*") if p.is_file()]
+        return {str(p): files.digest_of_file(p) for p in written}
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_a_compatible_student_is_scored_on_the_earlier_index(world: Path) -> Non
     assert scores["old_model"] == before["student"]
     assert "asymmetric" not in scores  # it left the ensemble's frame
     mine, old = (f"data/described/student/{f}demo.h5" for f in ("", "old_model/"))
-    done = stage("tools.score", mine, old, f"{sets}/demo.json", "--json", cwd=world)
+    done = stage("tools.check.score", mine, old, f"{sets}/demo.json", "--json", cwd=world)
     told = json.loads(done.stdout)
     assert told.pop("protocol")["rules"] == "revisitop"
     assert told == scores["new_on_old"]

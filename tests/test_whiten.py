@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import whiten
-from stages.core import console, store
+from stages.core import console, files, store
 
 ROOT = Path(__file__).parents[1]
 GROUPS, IMAGES, VIEWS, D = 40, 3, 2, 8
@@ -60,8 +60,8 @@ class World:
         return store.Stored(self.folder / name, kind)
 
     def outputs(self) -> dict[str, str]:
-        files = [*self.folder.glob("w/*"), *self.folder.glob("y/*")]
-        return {str(p): files.digest_of_file(p) for p in files}
+        written = [*self.folder.glob("w/*"), *self.folder.glob("y/*")]
+        return {str(p): files.digest_of_file(p) for p in written}
 
 
 @pytest.fixture

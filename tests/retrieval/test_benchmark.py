@@ -9,7 +9,7 @@ from stages.core import files, store
 from stages.core.errors import UserError
 from stages.retrieval import rank
 from stages.retrieval.benchmark import Benchmark
-from stages.retrieval.scoring_rules import differences, warning
+from stages.retrieval.scoring_rules import ScoringRules, differences, warning
 
 N, EXTRA, DIM = 30, 50, 8
 RNG = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_distractors_count_as_if_they_were_in_the_set(world, monkeypatch) -> Non
 def test_protocols_differ_by_the_distractors_alone(world) -> None:  # type: ignore[no-untyped-def]
     plain, _, folder = world
     joined = plain.among(folder, "far")
-    here, there = (p.protocol(p.described(folder / "m", open_file)) for p in (plain, joined))
+    here, there = (p.rules(p.described(folder / "m", open_file)) for p in (plain, joined))
     assert (here.crop, here.image_px, here.scales, here.dtype) == (
         "cut to boxes",
         "64",
@@ -85,9 +85,9 @@ def test_protocols_differ_by_the_distractors_alone(world) -> None:  # type: igno
     assert "not to be compared" in str(warning("x", here, there))
     assert warning("x", here, here) is None and here.digest != there.digest
     assert here.ground_truth == there.ground_truth
-    changed = plain.protocol(plain.described(folder / "m", open_file), whitening="pca of sfm")
+    changed = plain.rules(plain.described(folder / "m", open_file), whitening="pca of sfm")
     assert differences(here, changed) == ["whitening: none here, pca of sfm there"]
-    assert isinstance(changed, Protocol)
+    assert isinstance(changed, ScoringRules)
 
 
 def test_descriptors_of_other_settings_are_refused(world) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from stages.retrieval import rank
 
@@ -95,3 +97,18 @@ def test_a_row_wanted_twice_has_one_rank() -> None:
 def test_every_query_needs_its_answers() -> None:
     with pytest.raises(ValueError):
         rank.ranks(np.ones((2, 3)), np.ones((4, 3)), [{"positive": np.array([0])}])
+
+
+@given(
+    values=some.lists(some.sampled_from([-1.0, -0.5, 0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=40),
+    data=some.data(),
+)  # fmt: skip
+def test_ranks_are_places_in_a_stable_sort(values: list[float], data: some.DataObject) -> None:
+    sims = np.array(values, dtype=np.float32)
+    wanted = np.array(data.draw(some.lists(some.integers(0, len(sims) - 1), max_size=8)), np.int64)
+    order = np.argsort(-sims, kind="stable")
+    place = np.empty(len(sims), dtype=np.int64)
+    place[order] = np.arange(len(sims))
+    assert rank.ranks_of(sims, wanted).tolist() == place[wanted].tolist()
+    k = data.draw(some.integers(0, len(sims) + 2))
+    assert rank.top(sims, k).tolist() == order[:k].tolist()

@@ -162,7 +162,7 @@ def test_without_torch_the_packages_are_reported(tmp_path: Path) -> None:
     write_params(tmp_path / "params.yaml")
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from stages.core import console; from stages.tools import doctor\n"
+        "from stages.core import console; from stages.tools.setup import doctor\n"
         "assert console.run(doctor.app, []) == 2"
     )
     done = run(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}",
