@@ -205,6 +205,13 @@ class Stored:
             raise UserError(f"{self.path}: no attribute {name!r}; write the file again")
         return str(self.attributes[name])
 
+    def number(self, name: str, least: float, most: float) -> float:
+        """Attribute `name`, `least` to `most`; a missing or another one is an error."""
+        value = self.attributes.get(name)
+        if not isinstance(value, int | float) or not least <= value <= most:
+            raise UserError(f"{self.path}: attribute {name!r} is {value!r}; write the file again")
+        return float(value)
+
     def _check_kind(self, kind: str) -> None:
         own = self.attributes.get("format")
         if own != file_format(kind) and not (self._foreign and own is None):

@@ -51,6 +51,9 @@ class TrainSet:
         views = np.asarray(f["view_image"])
         if m and (views[0] < 0 or views[-1] >= n or (np.diff(views) < 0).any()):
             raise UserError(f"{path}: view_image is not ascending within 0..{n - 1}")
+        if (np.asarray(f["group"]) < -1).any():
+            raise UserError(f"{path}: group is below -1; run prepare again")
+        _refuse_boxes(f["view"], columns, path)
         return cls(
             root=Path(f.text("root")),
             image_id=f["image_id"],
@@ -131,6 +134,7 @@ class EvaluationSet:
         if odd := set(role.tolist()) - set(ROLES):
             raise UserError(f"{path}: unknown roles {', '.join(sorted(odd))}")
         box = np.asarray(f["box"])
+        _refuse_rectangles(box, path)
         images = _images_digest(f)
         start = checked_start(f["start"], n, f"{path}") if "start" in f else None
         root = Path(f.text("root"))
@@ -165,6 +169,31 @@ class EvaluationSet:
             return None
         box = self.box[image]
         return None if np.isnan(box).any() else tuple(float(v) for v in box)
+
+
+def _refuse_boxes(view: np.ndarray, columns: tuple[str, ...], path: Path) -> None:
+    """Raise UserError for views whose box is not within its image."""
+    if tuple(columns[:4]) != ("x", "y", "width", "height"):
+        raise UserError(f"{path}: its columns do not begin with x y width height")
+    corner, side = view[:, :2], view[:, 2:4]
+    wrong = ~((corner >= 0) & (side > 0) & (corner + side <= 1 + 1e-3)).all(1)
+    if wrong.any():
+        raise UserError(
+            f"{path}: {wrong.sum()} views have a box outside their image, the first: view "
+            f"{wrong.argmax()}; run prepare again"
+        )
+
+
+def _refuse_rectangles(box: np.ndarray, path: Path) -> None:
+    """Raise UserError for boxes that are neither four numbers in order nor four NaN."""
+    whole = np.isnan(box).all(1)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(box).all(1) & (box[:, 2:] > box[:, :2]).all(1)
+    if (wrong := ~(whole | good)).any():
+        raise UserError(
+            f"{path}: {wrong.sum()} boxes are not left, top, right, bottom, the first: row "
+            f"{wrong.argmax()}; run prepare again"
+        )
 
 
 def _images_digest(f: store.Stored) -> str:

@@ -47,7 +47,7 @@ def described(folder: Path, name: str, rows: np.ndarray, digest: str, **about: s
 @pytest.fixture
 def world(tmp_path: Path) -> tuple[Benchmark, np.ndarray, Path]:
     digests = {n: a_set(tmp_path, n, *c) for n, c in {"ox": (N, 2), "far": (EXTRA,)}.items()}
-    rows = RNG.integers(-3, 3, (N + EXTRA, DIM)).astype(np.float16)  # few values: many ties
+    rows = np.eye(DIM, dtype=np.float16)[RNG.integers(0, DIM, N + EXTRA)]  # few values: many ties
     described(tmp_path / "m", "ox", rows[:N], digests["ox"])
     described(tmp_path / "m", "far", rows[N:], digests["far"])
     return Benchmark.read(tmp_path, "ox"), rows, tmp_path
