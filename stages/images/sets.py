@@ -53,7 +53,6 @@ class TrainSet:
             raise UserError(f"{path}: view_image is not ascending within 0..{n - 1}")
         if (np.asarray(f["group"]) < -1).any():
             raise UserError(f"{path}: group is below -1; run prepare again")
-        _refuse_boxes(f["view"], columns, path)
         return cls(
             root=Path(f.text("root")),
             image_id=f["image_id"],
@@ -95,7 +94,9 @@ class TrainSet:
         return int(self.view_image[view]), frame
 
     def check_images(self) -> None:
-        """Raise UserError where the images are not those that prepare met."""
+        """Raise UserError where the images are not those that prepare met, or a view's box is
+        not within its image."""
+        _refuse_boxes(self.view, self.columns, self.root)
         paths: Iterable[str] = self.path
         if self.videos:
             paths = shown(self.path, self.view_image, self.view[:, self.columns.index("frame")])
@@ -171,15 +172,15 @@ class EvaluationSet:
         return None if np.isnan(box).any() else tuple(float(v) for v in box)
 
 
-def _refuse_boxes(view: np.ndarray, columns: tuple[str, ...], path: Path) -> None:
+def _refuse_boxes(view: np.ndarray, columns: tuple[str, ...], root: Path) -> None:
     """Raise UserError for views whose box is not within its image."""
     if tuple(columns[:4]) != ("x", "y", "width", "height"):
-        raise UserError(f"{path}: its columns do not begin with x y width height")
+        raise UserError(f"{root}: its views have no x y width height first; run prepare again")
     corner, side = view[:, :2], view[:, 2:4]
     wrong = ~((corner >= 0) & (side > 0) & (corner + side <= 1 + 1e-3)).all(1)
     if wrong.any():
         raise UserError(
-            f"{path}: {wrong.sum()} views have a box outside their image, the first: view "
+            f"{root}: {wrong.sum()} views have a box outside their image, the first: view "
             f"{wrong.argmax()}; run prepare again"
         )
 

@@ -98,7 +98,7 @@ def test_descriptors_of_other_settings_are_refused(world) -> None:  # type: igno
         described(folder / "m", "far", rows[N:], digest, **about)
         with pytest.raises(UserError, match=r"far\.h5: described otherwise than .*ox\.h5"):
             joined.described(folder / "m", open_file)
-    described(folder / "m", "far", rows[N:, :4], digest)
+    described(folder / "m", "far", np.eye(4, dtype=np.float16)[np.zeros(EXTRA, int)], digest)
     with pytest.raises(UserError, match="described otherwise"):
         joined.described(folder / "m", open_file)
     described(folder / "m", "far", rows[N:], "another")
