@@ -249,7 +249,8 @@ class Stored:
 
     def _check_rows(self, checks: Mapping[str, contents.Check], ours: bool) -> None:
         """Raise UserError for rows that are no numbers, or of another length in a file of ours."""
-        lone = self.kind == "descriptors" and "start" not in self and "image_id" in self
+        both = "descriptor" in self and "image_id" in self
+        lone = self.kind == "descriptors" and "start" not in self and both
         if lone and (n := len(self["descriptor"])) != (ids := len(self["image_id"])):
             raise UserError(
                 f"{self.path}: its datasets have different lengths: {n} rows, {ids} ids"
