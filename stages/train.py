@@ -184,6 +184,14 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
             save_file(last, temporary, metadata={"format": "pt"})
     history.write(folder / "history.csv", loop.history)
     history.draw(folder / "training.png", loop.history, step)
+    if loop.diverged is not None:
+        kept = f"step {step}" if step else "the start"
+        console.say(
+            f"warning: {loop.diverged}; stopped, and the weights of {kept} are shipped. Lower "
+            "train.lr, or mend what it learns from"
+        )
+        if loop.best is None:
+            return
     console.say(verdict(loop, groups))
 
 

@@ -58,7 +58,7 @@ def main(
     """Fit whitening on TEACHER's descriptors and apply it to all of them."""
     p = params.read(params_file).section("whiten", Params)
     views = TrainSet.read(train)
-    stored = store.Stored(features, "features")
+    stored = store.Stored(features, "features").of_teacher(teacher)
     descriptor = _descriptors(stored, views, features, train)
     own = descriptor.shape[1]
     dim = own if p.method == "none" else p.dim_of(teacher)

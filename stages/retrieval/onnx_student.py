@@ -66,6 +66,11 @@ class Exported:
         total = np.zeros((len(x), self.about["dim"]), np.float32)
         for scale in self.about["scales"]:
             total += self.session.run(None, {name: x if scale == 1 else resized(x, scale)})[0]
+        if not (np.isfinite(total).all() and total.any(1).all()):
+            raise UserError(
+                f"{self.path}: it gives descriptors that are NaN, infinity or all zeros; export a "
+                "sound student"
+            )
         return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
     def image(self, path: Path, data: bytes | None = None) -> np.ndarray:
