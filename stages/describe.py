@@ -222,7 +222,8 @@ def describe_images(
             parts.save(name, part)
         if rows is None:  # on disk, since a million rows would fill the memory
             shape = (images.count, part.shape[1])
-            rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
+            rows = parts.reserved("rows", shape, np.float16)
+            files.check_room(parts.folder, parts.missing(images.count, part))
         rows[np.concatenate(chunk)] = part
     if rows is None:
         raise UserError(f"{images.root}: no images to describe")

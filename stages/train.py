@@ -118,6 +118,7 @@ def main(
     }  # fmt: skip
     probe = validation.read(train.parent, p.image_px) if p.validate_every else None
     with runtime.parts("train", **source, probe=probe is not None) as parts:
+        check_room(student, out_student, parts)
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)
         finish(loop, out_student, name, p, files.digest_of(source), views.groups)
@@ -150,6 +151,15 @@ def first_student(name: str, p: Params, dim: int) -> "Student":
         )
     embed.ready(made, runtime.device())
     return made
+
+
+def check_room(student: "Student", folder: Path, parts: runtime.Parts) -> None:
+    """Raise OSError, before hours of work, where what training writes would not fit."""
+    from .distill.student import weight_bytes
+
+    one = weight_bytes(student)
+    files.check_room(folder, 2 * one)  # the best weights and the last ones
+    files.check_room(parts.folder, 4 * one)  # a checkpoint: weights, the best ones, Adam's moments
 
 
 def plan_of(p: Params) -> "Plan":

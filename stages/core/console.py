@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
@@ -16,6 +17,11 @@ from .errors import UserError
 
 T = TypeVar("T")
 INTERRUPTED = 130
+PARENT_SECONDS = 1.0  # between two looks at whether DVC is still there
+SYSTEM = {  # what the system says of a disk or a path: for people to mend, no fault of ours
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE,
+}  # fmt: skip
 TIMES = "times"  # in the scratch folder: how long each stage of dvc.yaml took
 # Typer carries its own copy of click; its public errors all derive from this one.
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -87,22 +93,35 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
         say(f"error: this command needs {error.name}: pip install 'whiten-mtd[{extra}]'")
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in SYSTEM:
             raise
-        where, why = error.filename or "output", os.strerror(error.errno)
+        where, why = error.filename or "output", os.strerror(error.errno or 0)
         say(f"error: {where}: {why}; nothing half-written is left")
         return 2
 
 
 def main(command: typer.Typer) -> None:
     """Run an app as a program."""
-    # SIGTERM ends a stage as an interrupt does, so that its work is left resumable.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # All of them end a stage as an interrupt does, so that its work is left resumable.
+    for number in machine.stopping()[1:]:
+        signal.signal(number, signal.default_int_handler)
+    if os.environ.get("DVC_STAGE"):
+        threading.Thread(target=stop_without, args=(os.getppid(),), daemon=True).start()
     start = time.time()
     code = run(command)
     if code == 0 and (stage := os.environ.get("DVC_STAGE")):
         keep_time(stage, start)
     sys.exit(code)
+
+
+def stop_without(parent: int) -> None:
+    """Ask this process to stop as soon as `parent`, the DVC that started it, is gone.
+
+    A killed DVC leaves its stage running; the next `dvc repro` would find it at the same job.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def keep_time(stage: str, start: float) -> None:

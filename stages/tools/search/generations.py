@@ -139,9 +139,9 @@ def write(
     """Write a new generation and switch to it; returns its number. Call it within `writing`."""
     existing = generations(folder)
     number = (existing[-1] if existing else 0) + 1
-    place, scratch = folder / f"{number:06d}", folder / f".{number:06d}.{os.getpid()}.tmp"
-    scratch.mkdir()
-    try:
+    place = folder / f"{number:06d}"
+    with files.unfinished(place) as scratch:
+        scratch.mkdir()
         faiss.write_index(index, str(scratch / "index.faiss"))
         store.write(scratch / "images.h5", "images", images)
         about = {k: v for k, v in about.items() if k not in ("digest", OLD_COUNT)}
@@ -152,8 +152,6 @@ def write(
             scratch / "index.json", files.to_json({**about, "digest": files.digest_of(about)})
         )
         os.replace(scratch, place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     point(folder, number)
     _prune(folder, number)
     return number
