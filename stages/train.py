@@ -127,28 +127,28 @@ def main(
 def first_student(name: str, p: Params, dim: int) -> "Student":
     """The student before its first step; says plainly where it starts from random weights."""
     from .distill import student
-    from .nets import embed
+    from .nets import embed, hub
 
-    made = student.create(
-        name,
-        dim=dim,
-        image_px=p.image_px,
-        pool=p.pool,
-        gem_p=p.gem_p,
-        source=p.weights,
-        seed=p.seed,
-    )
-    if made.config["init"] == "random" and p.weights != "random":
-        line = (
-            f"no pre-trained weights for {made.config['model']}: no package has them and there is "
-            "no network"
-        )
+    def create(source: str) -> "Student":
+        return student.create(
+            name, dim=dim, image_px=p.image_px, pool=p.pool, gem_p=p.gem_p, source=source,
+            seed=p.seed,
+        )  # fmt: skip
+
+    try:
+        made = create(p.weights)
+    except hub.Missing as error:
         if p.without_weights == "stop":
-            raise UserError(f"{line}; set train.weights to a file, or train.without_weights")
+            raise UserError(
+                f"{error}; or set train.weights to a file, or train.without_weights to random"
+            ) from None
         console.say(
-            f"warning: {line}; the student starts from random weights and will be far weaker. "
-            "Where there is a network: dvc repro --force --single-item train"
+            f"warning: {error}; the student starts from random weights and will be far weaker. "
+            "Where they are to be had: dvc repro --force --single-item train"
         )
+        made = create("random")
+    for side, key in ((p.view_px, "view_px"), (p.image_px, "image_px")):
+        made.backbone.try_side(side, f"train.{key}")
     embed.ready(made, runtime.device())
     return made
 
