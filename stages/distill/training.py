@@ -89,7 +89,7 @@ class Loop:
         saved = time.monotonic()
         with runtime.Stop() as stop:
             for pixels in console.progress(
-                self._batches(), total=self.steps - self.step, label="train"
+                self._batches(), label="train", whole=console.Whole(self.steps, self.step)
             ):
                 self._learn(pixels)
                 last = self.step == self.steps
