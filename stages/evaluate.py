@@ -98,7 +98,7 @@ def main(
     files.write_text(results / "queries.csv", files.to_csv(per_query))
     files.write_text(results / "models.json", files.to_json(about))
     files.write_text(results / scoring_rules.FILE, files.to_json(scoring_rules.as_map(rules)))
-    console.result(score_table.as_text(table))
+    console.result(score_table.headline(table))
     for name, of_models in rules.items():
         console.result("\n".join(scoring_rules.lines(name, of_models)))
 

@@ -184,7 +184,7 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
     weights = loop.objective.weights
     step = loop.step if loop.best is None else loop.best.step
     student.save(
-        loop.student, folder, card(name, f"trained by {', '.join(weights)}"), loss=weights,
+        loop.student, folder, card(name, how_made(loop)), loss=weights,
         parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
         aligned=loop.objective.aligned and p.compatible_with is None,
         backward_compatible=p.compatible_with is not None, view_px=p.view_px,
@@ -208,6 +208,12 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
 def verdict(loop: "Loop", groups: int) -> str:
     """What training brought, in one line."""
     best = loop.best_map
+    if loop.steps == 0:
+        score = "" if best is None else f" ({best:.1f} mAP on the validation groups)"
+        return (
+            "0 steps ran: train.epochs is 0, so nothing was trained and the start itself is the "
+            f"student{score}"
+        )
     if loop.best is None or best is None:
         return f"{loop.step} steps; the last weights are kept: no validation groups to choose by"
     start = loop.measured()[0]
@@ -219,8 +225,15 @@ def verdict(loop: "Loop", groups: int) -> str:
         )
     return (
         f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the "
-        f"validation groups, {start:.1f} before the first step"
+        f"validation groups, {start:.1f} at the start"
     )
+
+
+def how_made(loop: "Loop") -> str:
+    """What made the student, for its card."""
+    if loop.steps == 0:
+        return "the start itself: 0 steps of training ran"
+    return f"trained by {', '.join(loop.objective.weights)}"
 
 
 def card(name: str, how: str) -> str:

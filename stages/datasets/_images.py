@@ -68,7 +68,7 @@ def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
     bad: list[str] = []
     large: list[str] = []
     needs_heif: list[str] = []
-    for path in progress(paths, total=len(paths), label="looking at images"):
+    for path in progress(paths, total=len(paths), label="looking at images", part=True):
         if PurePosixPath(path).suffix.lower() in reading.HEIF and not reading.heif():
             needs_heif.append(path)
         else:

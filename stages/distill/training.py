@@ -109,7 +109,8 @@ class Loop:
         saved = time.monotonic()
         with runtime.Stop() as stop:
             batches = self._unless_stopped(stop, self._batches())
-            for pixels in console.progress(batches, total=self.steps - self.step, label="train"):
+            whole = console.Whole(self.steps, self.step)
+            for pixels in console.progress(batches, label="train", whole=whole):
                 self._learn(pixels)
                 last = self.step == self.steps
                 if last or self._every(self.plan.validate_every):

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ...core import console
 from ...core.errors import UserError
 from .. import pages
+from . import matches
 from .live_index import Limits, Refusal, Service
 
 CONNECTIONS = 64  # more at once are answered 503
@@ -55,6 +56,7 @@ async def page(service: Service, request: Request) -> Response:
     text = pages.render(
         "serve.html", index=service.folder.name, images=len(loaded.index),
         generation=loaded.index.generation, nonce=nonce,
+        means=matches.words(loaded.index.about.get("calibration")),
     )  # fmt: skip
     policy = (
         f"default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'nonce-{nonce}'; "
@@ -76,6 +78,7 @@ async def search(service: Service, request: Request) -> Response:
     seconds = time.perf_counter() - start
     service.counts.search_seconds.observe(seconds)
     about = {"generation": loaded.index.generation, "images": len(loaded.index)}
+    about |= matches.about(loaded.index.about.get("calibration"))
     return JSONResponse({**answer, **about, "milliseconds": round(1000 * seconds)})
 
 
