@@ -20,6 +20,7 @@ from pydantic import Field
 
 from .core import console, files, params, runtime, store
 from .core.errors import UserError
+from .images import own
 from .images.own import decoded, own_images, own_videos, sizes
 from .images.scales import How, Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
@@ -103,11 +104,14 @@ def describe_todo(
     for (found, file, _), (rows, about) in zip(todo, done, strict=True):
         whence = {"root": (root or found.root).as_posix(), "set": found.digest}
         whence["crop"] = crop_of(found, found.role == "query")
+        described = own.described(found, rows)
+        found = own.only(found, described)
         with store.create(file, "descriptors", **about, **whence) as writer:
             dim = rows[:1].shape[1]
-            writer.dataset("descriptor", (len(rows), dim), np.float16)
+            writer.dataset("descriptor", (int(described.sum()), dim), np.float16)
             for start in range(0, len(rows), PART_IMAGES):
-                writer.append("descriptor", rows[start : start + PART_IMAGES])
+                part = slice(start, start + PART_IMAGES)
+                writer.append("descriptor", rows[part][described[part]])
             writer.array("image_id", found.image_id)
             writer.array("path", found.path if root is None else found.image_id)
             if found.start is not None:
@@ -222,13 +226,18 @@ def describe_images(
         name = f"{number:06d}"
         done = parts.load(name)
         if done is None:
-            done = _describe_batches(net, found, chunk, p, how, label)
+            done = _describe_chunk(net, found, chunk, p, how, label)
+            if done is None:
+                continue
             parts.save(name, done)
         if rows is None:  # a million rows are no guest of the memory
             shape = (found.count, done.shape[1])
             rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
+            if found.own:
+                rows[:] = np.nan  # until described: some cannot be read
         rows[np.concatenate(chunk)] = done
     if rows is None:
+        own.described(found, np.full((found.count, 1), np.nan))  # says why each, if it has any
         raise UserError(f"{found.root}: no images to describe")
     return rows
 
@@ -237,18 +246,33 @@ def _chunks(
     found: EvaluationSet, batch: int, px: int | None, label: str
 ) -> Iterator[list[list[int]]]:
     """Batches of images of one shape, PART_IMAGES or so at a time; a million looked at ahead."""
-    from .images import reading, rendering
-
     step = PART_IMAGES // batch + 1
     for first in range(0, found.count, LOOK_AHEAD):
         images = range(first, min(first + LOOK_AHEAD, found.count))
         looked = console.progress(images, total=len(images), label=f"{label}: shapes")
-        shapes = [
-            rendering.plain_shape(*reading.shape(found.file(i)), found.rectangle(i), px)
-            for i in looked
-        ]
-        batches = [[first + i for i in b] for b in rendering.batches_by_shape(shapes, batch)]
+        batches = own.batches(found, looked, batch, px)
         yield from (batches[i : i + step] for i in range(0, len(batches), step))
+
+
+def _describe_chunk(
+    net: "nn.Module", found: EvaluationSet, batches: list[list[int]], p: Params, how: How,
+    label: str,
+) -> np.ndarray | None:  # fmt: skip
+    """Rows of the images of all batches, None for none; of one's own that are broken NaN."""
+    try:
+        return _describe_batches(net, found, batches, p, how, label)
+    except UserError:
+        images = [i for batch in batches for i in batch]
+        lost = set(own.unreadable(found, images))
+        if not lost:
+            raise
+    whole = [good for batch in batches if (good := [i for i in batch if i not in lost])]
+    if not whole:
+        return None
+    done = _describe_batches(net, found, whole, p, how, label)
+    rows = np.full((len(images), done.shape[1]), np.nan, done.dtype)
+    rows[[i not in lost for i in images]] = done
+    return rows
 
 
 def _describe_batches(

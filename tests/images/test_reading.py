@@ -162,7 +162,7 @@ def test_the_shape_of_a_tiff_decodes_nothing(tmp_path, monkeypatch):
 
 def test_every_suffix_has_a_reader(tmp_path):
     for suffix in sorted(reading.SUFFIXES - set(reading.HEIF)):
-        mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+        mode = {".pbm": "1", ".pgm": "L", ".pfm": "F"}.get(suffix, "RGB")
         Image.fromarray(NOISE).convert(mode).save(tmp_path / f"a{suffix}")
         assert reading.read(tmp_path / f"a{suffix}").size == (20, 12)
 
