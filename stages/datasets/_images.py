@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from ..core import files
 from ..core.console import progress
 from ..core.errors import UserError
-from ..images import reading, samples
+from ..images import lists, reading, samples
 from ..images.listing import named, walked
 
 SUFFIXES = reading.SUFFIXES
@@ -28,6 +28,13 @@ def folder_at(path: str, where: str) -> Path:
 def missing(root: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` that are no files below `root`."""
     return [path for path in paths if not os.path.isfile(root / path)]
+
+
+def as_there(root: Path, paths: Sequence[str]) -> list[str]:
+    """Each of `paths` as its file is called, where a list writes it a little otherwise."""
+    absent = missing(root, paths)
+    name = dict(zip(absent, lists.resolved(root, absent), strict=True))
+    return [name.get(path, path) for path in paths]
 
 
 def refuse_missing(root: Path, paths: Sequence[str], mend: str) -> None:

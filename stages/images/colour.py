@@ -80,8 +80,9 @@ def _stated(gamma: float, points: tuple[float, ...]) -> bytes | None:
     if plain and np.allclose(points, SRGB, atol=0.005) or not 0.1 < gamma < 10:
         return None
     try:
-        primaries = _to_d50(points)
-    except (np.linalg.LinAlgError, ZeroDivisionError, ValueError):
+        with np.errstate(all="ignore"):
+            primaries = _to_d50(points)
+    except (np.linalg.LinAlgError, ValueError):
         return None
     if not np.isfinite(primaries).all():
         return None
@@ -90,7 +91,9 @@ def _stated(gamma: float, points: tuple[float, ...]) -> bytes | None:
 
 def _to_d50(points: tuple[float, ...]) -> np.ndarray:
     """(3, 3) XYZ of red, green and blue as columns, brought to the white that profiles are of."""
-    xyz = np.array([[x / y, 1, (1 - x - y) / y] for x, y in zip(points[::2], points[1::2], strict=True)])
+    xyz = np.array(
+        [[x / y, 1, (1 - x - y) / y] for x, y in zip(points[::2], points[1::2], strict=True)]
+    )
     white, colours = xyz[0], xyz[1:].T
     colours = colours * np.linalg.solve(colours, white)
     cone = np.diag((BRADFORD @ D50) / (BRADFORD @ white))

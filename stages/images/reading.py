@@ -181,9 +181,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _on_white(
-    image: Image.Image, alpha: Image.Image | None, header: samples.Header
-) -> Image.Image:
+def _on_white(image: Image.Image, alpha: Image.Image | None, header: samples.Header) -> Image.Image:
     """A new RGB image: what is transparent, or outside the first frame of a GIF, is white."""
     whole = header.format != "GIF" or header.frame == (0, 0, *image.size)
     if alpha is None and whole:

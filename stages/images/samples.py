@@ -39,27 +39,30 @@ class Header:
     @classmethod
     def of(cls, image: Image.Image) -> "Header":
         """The header of an opened image; TIFF planes of 16 bits are set to be decoded as such."""
-        tags = getattr(image, "tag_v2", {})
+        opened: Any = image
+        tags: Any = getattr(image, "tag_v2", {})
         tiles: Any = getattr(image, "tile", [])
         args = tiles[0][3] if tiles else ""
         raw = args if isinstance(args, str) else str(args[0]) if args else ""
         if tags and tags.get(PLANES) == 2 and max(tags.get(BITS, (8,))) == 16 and len(raw) == 1:
             order = ";16B" if tags.prefix == b"MM" else ";16L"  # Pillow would read 8 bits of them
-            image.tile = [t._replace(args=(t[3][0] + order, *t[3][1:])) for t in tiles]
+            opened.tile = [t._replace(args=(t[3][0] + order, *t[3][1:])) for t in tiles]
             raw += order
         frame = tiles[0][1] if tiles else (0, 0, *image.size)
         return cls(image.format or "", image.mode, raw, tags, frame)
 
 
 def parts(image: Image.Image, header: Header, ask_png: Any) -> tuple[Image.Image, Any]:
-    """(base, alpha) of a decoded image: base in L, RGB, CMYK or LAB with 8 bits, alpha in L or None.
+    """(base, alpha) of a decoded image, 8 bits each: base in L, RGB, CMYK or LAB; alpha or None.
 
     `ask_png()` gives the chunks of a PNG. Raises Unsuitable, without the file's name.
     """
     tags = header.tags
     if image.mode in ("F", "I") or image.mode.startswith("I;16"):
         values, top = _values(image, header, ask_png)
-        grey = Image.fromarray(_eight_bits(values, top, bool(tags) and tags.get(PHOTOMETRIC, 0) == 0))
+        grey = Image.fromarray(
+            _eight_bits(values, top, bool(tags) and tags.get(PHOTOMETRIC, 0) == 0)
+        )
         hidden = image.info.get("transparency")
         alpha = np.where(values == hidden, 0, 255) if isinstance(hidden, int) else None
         return grey, None if alpha is None else Image.fromarray(alpha.astype(np.uint8))
@@ -166,7 +169,8 @@ def _eight_bits(values: np.ndarray, top: float, inverted: bool) -> np.ndarray:
 
 def _largest(image: Image.Image) -> int:
     colours = image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
-    return max(int(high) for _, high in colours.getextrema())
+    extremes: Any = colours.getextrema()
+    return max(int(high) for _, high in extremes)
 
 
 def _too_dark(what: str) -> str:
