@@ -91,9 +91,8 @@ def _stated(gamma: float, points: tuple[float, ...]) -> bytes | None:
 
 def _to_d50(points: tuple[float, ...]) -> np.ndarray:
     """(3, 3) XYZ of red, green and blue as columns, brought to the white that profiles are of."""
-    xyz = np.array(
-        [[x / y, 1, (1 - x - y) / y] for x, y in zip(points[::2], points[1::2], strict=True)]
-    )
+    x, y = np.array(points[::2]), np.array(points[1::2])
+    xyz = np.stack([x / y, np.ones(len(x)), (1 - x - y) / y], axis=1)
     white, colours = xyz[0], xyz[1:].T
     colours = colours * np.linalg.solve(colours, white)
     cone = np.diag((BRADFORD @ D50) / (BRADFORD @ white))

@@ -11,7 +11,7 @@ from ..core.errors import UserError
 from . import png
 
 BITS, PHOTOMETRIC, MOST, COLOUR_MAP = 258, 262, 281, 320  # TIFF tags
-PLANES, EXTRA, SAMPLE_FORMAT = 284, 338, 339
+PLANES, SAMPLE_FORMAT = 284, 339
 SIGNED = 2  # of SAMPLE_FORMAT
 # Values that end below a sixteenth of what their type holds are likely of 12 bits in 16, or of a
 # scale that the file does not state: a viewer shows black, and every such image looks the same.
@@ -77,8 +77,6 @@ def parts(image: Image.Image, header: Header, ask_png: Any) -> tuple[Image.Image
 
 def _layers(image: Image.Image, header: Header) -> tuple[Image.Image, Any]:
     """(base, alpha) of an image of 8 bits or fewer a sample."""
-    if header.tags and header.tags.get(PLANES) == 2 and 1 in header.tags.get(EXTRA, ()):
-        image = Image.merge("RGBa", image.split())  # Pillow does not divide planes by their alpha
     if image.mode == "La":
         image = image.convert("LA")
     if image.mode == "LA":
