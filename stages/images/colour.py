@@ -50,7 +50,7 @@ def _transform(profile: bytes, mode: str) -> Any | None:
             return None
         built = _built(source, mode)
         return None if mode != "CMYK" and _changes_nothing(built, mode) else built
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+    except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError):
         return None
 
 
