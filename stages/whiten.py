@@ -56,7 +56,7 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Fit whitening on TEACHER's descriptors and apply it to all of them."""
-    p = params.section(params_file, "whiten", Params)
+    p = params.read(params_file).section("whiten", Params)
     views = TrainSet.read(train)
     stored = store.Stored(features, "features")
     descriptor = _descriptors(stored, views, features, train)
@@ -98,15 +98,7 @@ def fit(
             f"warning: {min(p.samples, m)} rows for {d} dimensions; {ENOUGH * d} or more make a "
             "covariance that can be trusted"
         )
-    rng = np.random.default_rng(p.seed)
-    source: Iterator[np.ndarray]
-    if p.samples < m:
-        sample = np.sort(rng.choice(m, p.samples, replace=False))
-        pieces = (sample[i : i + SAMPLED_ROWS] for i in range(0, p.samples, SAMPLED_ROWS))
-        source = store.blocks(descriptor, pieces)
-    else:
-        source = blocks(descriptor)
-    total = whitening.moments(source, d)
+    total = moments(descriptor, p)
     spread = float(np.trace(total.covariance))
     if not np.isfinite(spread) or spread <= 0:
         what = "are all the same" if np.isfinite(spread) else "hold values that are no numbers"
@@ -116,6 +108,16 @@ def fit(
             total.mean, total.covariance, dim=dim, exponent=p.exponent, floor=p.floor
         ), 0.0
     return fit_learned(descriptor, views, total, p, dim)
+
+
+def moments(descriptor: np.ndarray, p: Params) -> whitening.Moments:
+    """Mean and covariance of a seeded sample of (m, d) stored descriptors, read in blocks."""
+    m, d = descriptor.shape
+    if p.samples >= m:
+        return whitening.moments(blocks(descriptor), d)
+    sample = np.sort(np.random.default_rng(p.seed).choice(m, p.samples, replace=False))
+    pieces = (sample[i : i + SAMPLED_ROWS] for i in range(0, p.samples, SAMPLED_ROWS))
+    return whitening.moments(store.blocks(descriptor, pieces), d)
 
 
 def fit_learned(

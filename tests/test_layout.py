@@ -17,9 +17,9 @@ BLOCKS = ("datasets", "teachers", "distill", "retrieval")
 ORDER: tuple[tuple[str, ...], ...] = (
     ("core",), ("images",), ("nets",), BLOCKS, STAGES, ("tools",), ("__main__",),
 )  # fmt: skip
-SEES_STAGES = ("tools/cost/bench", "tools/cost/plan")  # of tools, only what times and counts them
+SEES_STAGES = "tools/cost/"  # of tools, only `bench` and `plan`, which time and count them
 # Loaded by every command and not part of any result.
-EXEMPT = {"stages/__init__.py", "stages/core/console.py"}
+EXEMPT = {"stages/__init__.py", "stages/core/console.py", "stages/core/machine.py"}
 FILES = sorted((ROOT / "stages").rglob("*.py"))
 
 
@@ -199,3 +199,24 @@ def test_arithmetic_stages_do_not_import_torch(name: str, project: Path, world: 
     arguments[0] = name
     code = RECORD + "\nassert 'torch' not in sys.modules"
     run(sys.executable, "-c", code, *arguments, cwd=world)
+
+
+# Files of stages without a test file of the same name, and the one that tests them.
+TESTED_BY = {
+    "datasets/_demo/buildings.py": "datasets/test_demo.py",
+}
+
+
+def test_every_file_has_its_test() -> None:
+    untested = []
+    for path in FILES:
+        name = path.relative_to(ROOT / "stages")
+        if name.stem in ("__init__", "__main__", "errors"):
+            continue
+        own = ROOT / "tests" / name.with_name(f"test_{name.stem}.py")
+        other = TESTED_BY.get(name.as_posix())
+        if own.is_file():
+            assert other is None, f"{name} has a test of its own; take it out of TESTED_BY"
+        elif other is None or not (ROOT / "tests" / other).is_file():
+            untested.append(name.as_posix())
+    assert not untested, f"no test file: {', '.join(untested)}"

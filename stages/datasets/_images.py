@@ -14,6 +14,7 @@ from ..images.listing import named, walked
 
 SUFFIXES = reading.SUFFIXES
 LARGE, BROKEN = "too large", "broken"
+SAMPLE = 64  # files that stand for all of a set
 GROUP_NUMBERS = 1 << 30  # room below int32 for numbers that are added to them
 
 
@@ -37,6 +38,12 @@ def as_there(root: Path, paths: Sequence[str]) -> list[str]:
     return [name.get(path, path) for path in paths]
 
 
+def sample(root: Path, paths: Sequence[str]) -> list[Path]:
+    """Some files of `paths`, evenly spaced, that are there."""
+    some = paths[:: max(len(paths) // SAMPLE, 1)]
+    return [root / path for path in some if os.path.isfile(root / path)]
+
+
 def refuse_missing(root: Path, paths: Sequence[str], mend: str) -> None:
     """One line with the number and the first names of missing images, and how to `mend` it."""
     if absent := missing(root, paths):
@@ -53,8 +60,8 @@ def below(root: Path) -> tuple[list[str], list[str]]:
     images, notes = walked(root, SUFFIXES)
     good, more = readable(root, images)
     if not good:
-        told = "; ".join(notes + more) or "the folder is empty"
-        raise UserError(f"{root}: no images ({told})")
+        reasons = "; ".join(notes + more) or "the folder is empty"
+        raise UserError(f"{root}: no images ({reasons})")
     return good, notes + more
 
 
@@ -116,13 +123,13 @@ def copies(root: Path, paths: Iterable[str]) -> list[list[str]]:
     by_length: dict[int, list[str]] = defaultdict(list)
     for path in paths:
         by_length[(root / path).stat().st_size].append(path)
-    found = []
+    same_bytes = []
     for candidates in by_length.values():
         by_digest: dict[str, list[str]] = defaultdict(list)
         for path in candidates if len(candidates) > 1 else ():
             by_digest[files.digest_of_file(root / path)].append(path)
-        found += [same for same in by_digest.values() if len(same) > 1]
-    return found
+        same_bytes += [same for same in by_digest.values() if len(same) > 1]
+    return same_bytes
 
 
 def note_copies(same: list[list[str]], among: Iterable[str]) -> list[str]:

@@ -90,8 +90,7 @@ def mean_ap(x: Array, group: Array, image: Array) -> float:
     sims[image[:, None] == image[None]] = -np.inf
     order = np.argsort(-sims, axis=1, kind="stable")
     hit = (group[order] == group[:, None]) & np.isfinite(np.take_along_axis(sims, order, 1))
-    found = hit.cumsum(1)
-    precision = found / np.arange(1, len(x) + 1)
+    precision = hit.cumsum(1) / np.arange(1, len(x) + 1)
     counts = hit.sum(1)
-    asked = counts > 0
-    return float(((precision * hit).sum(1)[asked] / counts[asked]).mean()) if asked.any() else 0.0
+    some = counts > 0  # rows that have another image of their group
+    return float(((precision * hit).sum(1)[some] / counts[some]).mean()) if some.any() else 0.0

@@ -1,4 +1,4 @@
-"""What a folder of people's own images or videos holds, the same for training and for an index."""
+"""Images and videos that a path means: a folder with all below it, a list file, one file."""
 
 import os
 from collections.abc import Callable, Container, Sequence
@@ -30,8 +30,8 @@ def walked(
 ) -> tuple[list[str], list[str]]:
     """(relative posix paths of the images below `root`, sorted; a line on each kind left out).
 
-    Links to folders are followed, each folder once; hidden files and folders and what machines
-    leave behind are passed over, a folder as one. Also for videos, by their suffixes.
+    An image, or a video, is what has one of `suffixes`. Links to folders are followed, each folder
+    once; hidden files and folders and what machines leave behind are passed over, a folder as one.
     """
     walk = Walk()
     _walk(root, "", walk, set())
@@ -56,23 +56,57 @@ def listed(source: Path) -> tuple[Path, list[str]]:
     path a line, relative to it); of one image. Says what it leaves out; UserError without any.
     """
     if source.is_dir():
-        root, (found, left_out) = source, walked(source, SUFFIXES)
+        root, (paths, left_out) = source, walked(source, SUFFIXES)
         for line in left_out:
             console.say(f"{source}: {line}")
     elif source.suffix.lower() in SUFFIXES and source.is_file():
-        root, found = source.parent, [source.name]
+        root, paths = source.parent, [source.name]
     elif source.is_file():
         root = source.parent
         try:
             lines = lists.read_lines(source)
         except UserError as error:
             raise UserError(f"{error}; expected an image, or a list of paths") from None
-        found = lists.resolved(root, [line for _, line in lines])
+        paths = lists.resolved(root, [line for _, line in lines])
     else:
-        raise UserError(f"{source}: neither a folder of images nor a list of their paths")
-    if not found:
+        raise UserError(f"{source}: no such file or folder")
+    if not paths:
         raise UserError(f"{source}: no images in it ({', '.join(sorted(SUFFIXES))})")
-    return root, found
+    return root, paths
+
+
+def listed_videos(source: Path) -> tuple[Path, list[str]]:
+    """(root, relative paths) of the videos of a folder, of a list file or of one video.
+
+    No paths where there are none. Raises UserError for a list that names other files too.
+    """
+    if source.is_dir():
+        from .video_frames import SUFFIXES as VIDEO_SUFFIXES
+
+        videos, left_out = walked(source, VIDEO_SUFFIXES, "videos")
+        for line in left_out if videos else ():  # without any it may be a folder of images
+            console.say(f"{source}: {line}")
+        return source, videos
+    if is_video(source):
+        return source.parent, [source.name]
+    try:
+        lines = [line for _, line in lists.read_lines(source)] if source.is_file() else []
+    except UserError:  # an image
+        lines = []
+    videos = [line for line in lines if is_video(Path(line.strip()))]
+    if videos and (others := [line for line in lines if not is_video(Path(line.strip()))]):
+        raise UserError(
+            f"{source}: names videos and {others[0]}, which is none; describe videos and images "
+            "one after the other"
+        )
+    return source.parent, lists.resolved(source.parent, videos)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a path is a video's by its suffix."""
+    from .video_frames import SUFFIXES as VIDEO_SUFFIXES
+
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def named(names: Sequence[str], most: int = 3) -> str:

@@ -21,87 +21,88 @@ SHOWN = 20  # lines on what was left out; the others are counted
 ROWS = 4096  # that are looked at together
 
 
-def own_videos(images: Path) -> tuple[Path, list[str]]:
-    """(root, paths) of the videos that IMAGES means: one, a folder of them, a list; or no paths."""
+def own_videos(source: Path) -> tuple[Path, list[str]]:
+    """(root, paths) of the videos that `source` means, no paths where it means none.
+
+    Raises UserError for a folder of videos with images among them.
+    """
+    root, videos = listing.listed_videos(source)
+    if videos and source.is_dir() and listing.walked(source, reading.SUFFIXES)[0]:
+        raise UserError(f"{source}: holds images and videos; describe them one after the other")
+    return root, videos
+
+
+def decoded(root: Path, videos: list[str], folder: Path) -> EvaluationSet:
+    """Videos with their frames in `folder`; those that are broken are named and left out."""
     from . import video_frames
 
-    root, paths = video_frames.listed(images)
-    if paths and images.is_dir() and listing.walked(images, reading.SUFFIXES)[0]:
-        raise UserError(f"{images}: holds images and videos; describe them one after the other")
-    return root, paths
-
-
-def decoded(root: Path, paths: list[str], folder: Path) -> EvaluationSet:
-    """Videos with their frames in `folder`; those that are broken are told and left out."""
-    from . import video_frames
-
-    counts = video_frames.extract_all(root, paths, folder)
-    tell_left_out([c for c in counts if isinstance(c, str)], len(paths), "videos")
-    good = [row for row, count in enumerate(counts) if isinstance(count, int)]
+    frames = video_frames.extract_all(root, videos, folder)
+    tell_left_out([f for f in frames if isinstance(f, str)], len(videos), "videos")
+    good = [row for row, count in enumerate(frames) if isinstance(count, int)]
     if not good:
-        raise UserError(f"{root}: none of {len(paths)} videos can be decoded")
-    start = np.concatenate([[0], np.cumsum([counts[row] for row in good])]).astype(np.int64)
-    names = [paths[row] for row in good]
-    found = _own(folder, np.array(names), sizes(root, names), start)
-    return replace(found, path=np.array([f"{row:06d}" for row in good]), own=False)
+        raise UserError(f"{root}: none of {len(videos)} videos can be decoded")
+    start = np.concatenate([[0], np.cumsum([frames[row] for row in good])]).astype(np.int64)
+    names = [videos[row] for row in good]
+    own = _as_set(folder, names, sizes(root, names), start)
+    return replace(own, path=np.array([f"{row:06d}" for row in good]), own=False)
 
 
-def own_images(images: Path) -> EvaluationSet:
-    """Images of a folder, of a list file (a path a line), or one image."""
-    root, found = listing.listed(images)
-    names = np.array(found)
-    return _own(root, names, sizes(root, found))
+def own_images(source: Path) -> EvaluationSet:
+    """The images of a folder, of a list file (a path a line), or one image."""
+    root, names = listing.listed(source)
+    return _as_set(root, names, sizes(root, names))
 
 
 def batches(
-    found: EvaluationSet, images: Iterable[int], most: int, px: int | None
+    images: EvaluationSet, rows: Iterable[int], most: int, px: int | None
 ) -> list[list[int]]:
-    """`images` of a set in batches of one shape; those of one's own that are broken in none."""
+    """`rows` of a set in batches of one shape; those of one's own that are broken in none."""
     shapes: dict[int, tuple[int, int]] = {}
-    for image in images:
-        file = found.file(image)
+    for row in rows:
+        file = images.file(row)
         try:
-            size = reading.check(file) if found.own else reading.shape(file)
+            size = reading.check(file) if images.own else reading.shape(file)
         except UserError:
-            if not found.own:
+            if not images.own:
                 raise
             continue
-        shapes[image] = rendering.plain_shape(*size, found.rectangle(image), px)
-    rows = list(shapes)
-    return [[rows[i] for i in b] for b in rendering.batches_by_shape([*shapes.values()], most)]
+        shapes[row] = rendering.plain_shape(*size, images.rectangle(row), px)
+    whole = list(shapes)
+    groups = rendering.batches_by_shape([*shapes.values()], most)
+    return [[whole[i] for i in group] for group in groups]
 
 
-def unreadable(found: EvaluationSet, images: Sequence[int]) -> list[int]:
-    """Those of `images` that cannot be decoded; none of a set that prepare made."""
-    return [i for i in images if found.own and why_not(found.file(i)) is not None]
+def unreadable(images: EvaluationSet, rows: Sequence[int]) -> list[int]:
+    """Those of `rows` that cannot be decoded; none of a set that prepare made."""
+    return [row for row in rows if images.own and why_not(images.file(row)) is not None]
 
 
-def described(found: EvaluationSet, rows: Any) -> np.ndarray:
+def described(images: EvaluationSet, rows: Any) -> np.ndarray:
     """(n,) bool: which rows of a set are no NaN. Says why the images of the others are left out.
 
     Raises UserError where none is left.
     """
     count = len(rows)
-    if not found.own:
+    if not images.own:
         return np.ones(count, bool)
     starts = range(0, count, ROWS)
     there = [~np.isnan(np.asarray(rows[s : s + ROWS])).any(axis=1) for s in starts]
     good = np.concatenate([*there, np.zeros(0, bool)])
     lost = np.flatnonzero(~good)
-    lines = [why_not(found.file(i)) or f"{found.file(i)}: not described" for i in lost[:SHOWN]]
+    lines = [why_not(images.file(i)) or f"{images.file(i)}: not described" for i in lost[:SHOWN]]
     if not good.any():
-        raise UserError(f"{found.root}: none of {count} images can be read, the first: {lines[0]}")
+        raise UserError(f"{images.root}: none of {count} images can be read, the first: {lines[0]}")
     tell_left_out([*lines, *[""] * (len(lost) - len(lines))], count, "images")
     return good
 
 
-def only(found: EvaluationSet, chosen: np.ndarray) -> EvaluationSet:
+def only(images: EvaluationSet, chosen: np.ndarray) -> EvaluationSet:
     """The images of a set of one's own for which `chosen` (n,) holds."""
-    if not found.own:
-        return found
+    if not images.own:
+        return images
     return replace(
-        found, image_id=found.image_id[chosen], path=found.path[chosen], role=found.role[chosen],
-        box=found.box[chosen],
+        images, image_id=images.image_id[chosen], path=images.path[chosen],
+        role=images.role[chosen], box=images.box[chosen],
     )  # fmt: skip
 
 
@@ -124,15 +125,16 @@ def tell_left_out(lines: Sequence[str], count: int, noun: str) -> None:
         console.say(f"{len(lines)} of {count} {noun} left out")
 
 
-def _own(
-    root: Path, names: np.ndarray, lengths: list[Any], start: np.ndarray | None = None
-) -> EvaluationSet:
-    digest = hashlib.blake2b(repr(lengths).encode(), digest_size=16).hexdigest()
-    box = np.full((len(names), 4), np.nan, dtype=np.float32)
-    role = np.array(["database"] * len(names))
-    return EvaluationSet(root, names, names, role, box, digest, start=start, own=True)
-
-
 def sizes(root: Path, paths: list[str]) -> list[tuple[str, int]]:
     """Each path with its length in bytes, -1 where there is no file."""
     return [(f, (root / f).stat().st_size if (root / f).is_file() else -1) for f in paths]
+
+
+def _as_set(
+    root: Path, names: list[str], lengths: list[Any], start: np.ndarray | None = None
+) -> EvaluationSet:
+    image_id = np.array(names)
+    digest = hashlib.blake2b(repr(lengths).encode(), digest_size=16).hexdigest()
+    box = np.full((len(names), 4), np.nan, dtype=np.float32)
+    role = np.array(["database"] * len(names))
+    return EvaluationSet(root, image_id, image_id, role, box, digest, start=start, own=True)

@@ -1,4 +1,4 @@
-"""Videos to frames by PyAV: a folder of JPEGs a video, there when it is whole."""
+"""Videos to frames by PyAV: a folder of JPEGs for each video, made whole or not at all."""
 
 import os
 import shutil
@@ -11,9 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from ..core import console, parallel
+from ..core import parallel
 from ..core.errors import UserError
-from . import listing, lists
 from .rendering import fitted
 
 SUFFIXES = {
@@ -61,7 +60,7 @@ def extract(
 ) -> int:
     """Write a video's first frames, long side at most `px`, to `folder`; how many. UserError.
 
-    The folder is there when all of it is; where it was there already nothing is decoded.
+    The folder appears when all its frames are in it; where it exists nothing is decoded.
     """
     if folder.is_dir():
         return count(folder, most)
@@ -114,44 +113,13 @@ def _crashed(task: tuple[Path, Path]) -> int | str:
     return f"{task[0]}: its decoder crashes on it"
 
 
-def listed(path: Path) -> tuple[Path, list[str]]:
-    """(root, paths relative to it): the videos that a file, a folder or a list file means.
-
-    No paths where it means none. A folder is searched as one of images is, and what is left out is
-    said. Raises UserError for a list that names other files too.
-    """
-    if path.is_dir():
-        found, left_out = listing.walked(path, SUFFIXES, "videos")
-        for line in left_out if found else ():
-            console.say(f"{path}: {line}")
-        return path, found
-    if is_video(path):
-        return path.parent, [path.name]
-    try:
-        lines = [line for _, line in lists.read_lines(path)] if path.is_file() else []
-    except UserError:  # an image
-        lines = []
-    named = [x for x in lines if is_video(Path(x.strip()))]
-    if named and (others := [x for x in lines if not is_video(Path(x.strip()))]):
-        raise UserError(
-            f"{path}: names videos and {others[0]}, which is none; describe videos and images "
-            "one after the other"
-        )
-    return path.parent, lists.resolved(path.parent, named)
-
-
-def is_video(path: Path) -> bool:
-    """Whether a path is a video's by its suffix."""
-    return path.suffix.lower() in SUFFIXES
-
-
 def count(folder: Path, most: int = MOST) -> int:
     """Frames `0000.jpg`, `0001.jpg` ... of a folder, `most` at most. UserError for none or gaps."""
-    there = {f for f in os.listdir(folder) if f.endswith(".jpg")}
-    number = min(len(there), most)
+    names = {f for f in os.listdir(folder) if f.endswith(".jpg")}
+    number = min(len(names), most)
     if not number:
         raise UserError(f"{folder}: no frames in it")
-    if absent := [f for f in (f"{i:04d}.jpg" for i in range(number)) if f not in there]:
+    if absent := [f for f in (f"{i:04d}.jpg" for i in range(number)) if f not in names]:
         raise UserError(
             f"{folder}: no frame {absent[0]}; they are numbered from 0000.jpg on without a gap"
         )
