@@ -1,10 +1,17 @@
 """Image files that Pillow does not write: TIFF of any tags, PNG of any chunks, ICC profiles."""
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pytest
+from PIL import Image
+
+from stages.core.errors import UserError
+from stages.images import reading
 
 SHAPE = (24, 32)
 GREY = (np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]][1] * 8).astype(np.uint8)  # 0 to 248
@@ -99,7 +106,7 @@ def rgb_profile(primaries: Sequence[Sequence[float]], gamma: float | None) -> by
     if gamma is not None:
         curve = b"para\0\0\0\0\0\0\0\0" + fixed(gamma)
     columns = np.array(primaries).T
-    parts = {n: b"XYZ \0\0\0\0" + fixed(*c) for n, c in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns)}
+    parts = {n: b"XYZ \0\0\0\0" + fixed(*c) for n, c in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)}
     return profile(b"RGB ", {**parts, **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)})
 
 
@@ -121,3 +128,28 @@ def press_profile() -> bytes:
     table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
     table += ramp * 4 + bytes(min(v, 255) for v in lab) + ramp * 3
     return profile(b"CMYK", {b"A2B0": table}, pcs=b"Lab ", of=b"prtr")
+
+
+def shown(data: bytes) -> np.ndarray:
+    """(h, w, 3) of a file's bytes."""
+    return np.asarray(reading.read(Path("a"), data)).astype(int)
+
+
+def error(data: bytes, wanted: np.ndarray) -> int:
+    """Largest difference from the (h, w) or (h, w, 3) pixels of a viewer."""
+    wanted = np.repeat(wanted[..., None], 3, -1) if wanted.ndim == 2 else wanted
+    return int(np.abs(shown(data) - wanted).max())
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(UserError) as found:
+        reading.read(Path("a.tif"), data)
+    line = str(found.value)
+    assert "a.tif" in line and "\n" not in line
+    return line
+
+
+def with_profile(pixels: Image.Image, icc: bytes, kind: str) -> bytes:
+    out = io.BytesIO()
+    pixels.save(out, kind, icc_profile=icc, **({"lossless": True} if kind == "WEBP" else {}))
+    return out.getvalue()

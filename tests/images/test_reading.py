@@ -1,5 +1,6 @@
 """Images of any kind: upright, 8-bit RGB, or one clear line."""
 
+import os
 import struct
 import sys
 import types
@@ -204,3 +205,11 @@ def test_bytes_are_read_as_a_file_is(tmp_path):
         UserError, match=r"^sent: cannot be read as an image \(cannot identify image file\)"
     ):
         reading.read(Path("sent"), b"no image")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_pipes_and_folders_are_no_images(make, tmp_path: Path) -> None:
+    make(tmp_path / "x.jpg")
+    for function in (reading.read, reading.shape, reading.check):
+        with pytest.raises(UserError, match="x.jpg: not a file"):
+            function(tmp_path / "x.jpg")

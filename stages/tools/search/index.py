@@ -161,9 +161,10 @@ def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> 
     root = root.resolve()
     new = [p for p in paths if lengths.get(str(root / p), -2) != _length(root / p)]
     rows, kept, errors = net.images([root / p for p in new])
-    own.tell_left_out(errors, len(new), "images")
     if not kept and not lengths:
-        raise UserError(f"{source}: none of its {len(paths)} images can be read")
+        first = f"; {errors[0]}" if errors else ""
+        raise UserError(f"{source}: none of its {len(paths)} images can be read{first}")
+    own.tell_left_out(errors, len(new), "images")
     new = [new[i] for i in kept]
     return Source(str(source), root, rows.astype(np.float16).astype(np.float32), new, new,
                   net.identity())  # fmt: skip

@@ -1,7 +1,6 @@
-"""Depths, alphas, photometric tags, profiles, metadata: the pixels of a viewer, or why not."""
+"""Depths, alphas, photometric tags: the pixels of a viewer, or why not."""
 
 import io
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,35 +10,16 @@ import odd_images as odd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, PngImagePlugin
+from odd_images import error, refusal, shown
+from PIL import Image
 
 from stages.core.errors import UserError
 from stages.datasets import _images
-from stages.images import reading
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 GREY, COLOUR = odd.GREY, odd.COLOUR
 WIDE, LONG = GREY.astype(np.uint16) * 257, GREY.astype(np.int64)
 ALPHA = np.full(odd.SHAPE, 128, np.uint8)
-
-
-def shown(data: bytes) -> np.ndarray:
-    """(h, w, 3) of a file's bytes."""
-    return np.asarray(reading.read(Path("a"), data)).astype(int)
-
-
-def error(data: bytes, wanted: np.ndarray) -> int:
-    """Largest difference from the (h, w) or (h, w, 3) pixels of a viewer."""
-    wanted = np.repeat(wanted[..., None], 3, -1) if wanted.ndim == 2 else wanted
-    return int(np.abs(shown(data) - wanted).max())
-
-
-def refusal(data: bytes) -> str:
-    with pytest.raises(UserError) as found:
-        reading.read(Path("a.tif"), data)
-    line = str(found.value)
-    assert "a.tif" in line and "\n" not in line
-    return line
 
 
 def one(values: np.ndarray, dtype: str, bits: int, photo: int = 1, **more: Any) -> bytes:
@@ -206,117 +186,6 @@ def test_lab_and_other_modes_of_pillow() -> None:
     pixels = shown(odd.tiff([lab.tobytes()], odd.tags(8, 8, 3)))
     assert np.ptp(pixels, axis=-1).max() <= 2 and np.ptp(pixels) > 200  # a ramp of greys
     assert abs(int(pixels[0, 16, 0]) - 119) <= 3  # L* 50
-
-
-def with_profile(pixels: Image.Image, icc: bytes, kind: str) -> bytes:
-    out = io.BytesIO()
-    pixels.save(out, kind, icc_profile=icc, **({"lossless": True} if kind == "WEBP" else {}))
-    return out.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_a_profile_is_converted_to_srgb(kind: str) -> None:
-    icc = odd.rgb_profile(odd.P3, None)
-    source = Image.fromarray(COLOUR)
-    wanted = ImageCms.profileToProfile(
-        source, ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
-    )
-    assert wanted is not None
-    assert np.abs(np.asarray(wanted).astype(int) - COLOUR).max() > 20
-    assert error(with_profile(source, icc, kind), np.asarray(wanted)) <= 1
-
-
-def test_a_profile_of_srgb_touches_nothing() -> None:
-    for icc in (
-        odd.rgb_profile(odd.SRGB, None),
-        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
-    ):
-        assert error(with_profile(Image.fromarray(COLOUR), icc, "PNG"), COLOUR) == 0
-
-
-def test_a_profile_that_cannot_be_read_or_is_of_other_colours_is_passed_over() -> None:
-    whole = odd.rgb_profile(odd.P3, 2.2)
-    for icc in (b"nonsense", whole[:200], odd.grey_profile(1.0), odd.press_profile()):
-        assert error(with_profile(Image.fromarray(COLOUR), icc, "PNG"), COLOUR) == 0
-
-
-def test_profiles_of_greys_and_of_inks() -> None:
-    linear = shown(with_profile(Image.fromarray(GREY), odd.grey_profile(1.0), "PNG"))
-    assert abs(int(linear[0, 16, 0]) - 188) <= 2  # half the light
-    ink = Image.merge("CMYK", [Image.new("L", (32, 24), v) for v in (0, 0, 0, 255)])
-    dark = shown(with_profile(ink, odd.press_profile(), "TIFF"))
-    assert (shown(with_profile(ink, b"", "TIFF")) == 0).all()
-    assert np.abs(dark - 48).max() <= 4  # L* 20, not black
-
-
-def test_alpha_and_profile_together() -> None:
-    icc = odd.rgb_profile(odd.P3, None)
-    half = Image.fromarray(np.dstack([COLOUR, ALPHA]))
-    opaque = shown(with_profile(Image.fromarray(COLOUR), icc, "PNG"))
-    wanted = np.rint(opaque * (128 / 255) + 127)
-    assert error(with_profile(half, icc, "PNG"), wanted) <= 2
-
-
-def test_gamma_of_a_png_as_browsers_show_it() -> None:
-    def gamma(value: float, *more: tuple[bytes, bytes]) -> bytes:
-        stated = round(value * 100000).to_bytes(4, "big")
-        return odd.png(COLOUR, 8, 2, [(b"gAMA", stated), *more])
-
-    assert error(gamma(1 / 2.2), COLOUR) == 0
-    assert error(gamma(1.0, (b"sRGB", b"\0")), COLOUR) == 0  # which goes before
-    light = shown(gamma(1.0))
-    assert abs(int(light[0, 16, 0]) - 188) <= 2
-    numbers = (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
-    p3 = (b"cHRM", b"".join(n.to_bytes(4, "big") for n in numbers))
-    icc = with_profile(Image.fromarray(COLOUR), odd.rgb_profile(odd.P3, None), "PNG")
-    assert error(gamma(1 / 2.2, p3), shown(icc)) <= 2
-    broken = (b"cHRM", b"\0" * 32)
-    assert error(gamma(1 / 2.2, broken), COLOUR) == 0
-
-
-LONG_TEXTS = {
-    "zTXt": ([(b"zTXt", b"prompt\0\0" + zlib.compress(b"x" * 3_000_000))], []),
-    "iTXt": ([(b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(b"y" * 2_000_000))], []),
-    "behind the pixels": ([], [(b"zTXt", b"late\0\0" + zlib.compress(b"z" * 3_000_000))]),
-    "70 MB in short ones": ([(b"tEXt", b"a\0" + b"x" * 1_000_000)] * 70, []),
-    "bomb": ([(b"zTXt", b"bomb\0\0" + zlib.compress(b"\0" * 300_000_000))], []),
-    "broken": ([(b"zTXt", b"odd\0\0" + b"x" * 90_000)], []),
-    "profile of 1.5 MB": ([(b"iCCP", b"p\0\0" + zlib.compress(os.urandom(100) * 15000))], []),
-}
-
-
-@pytest.mark.parametrize("name", LONG_TEXTS)
-def test_long_metadata_cost_no_pixels(name: str, tmp_path: Path) -> None:
-    before, after = LONG_TEXTS[name]
-    data = odd.png(COLOUR, 8, 2, before, after)
-    assert error(data, COLOUR) == 0
-    (tmp_path / "a.png").write_bytes(data)
-    assert reading.shape(tmp_path / "a.png") == (32, 24)
-    assert _images.below(tmp_path) == (["a.png"], [])
-
-
-def test_a_long_profile_counts_and_a_turn_beside_long_texts_too(tmp_path: Path) -> None:
-    icc = odd.rgb_profile(odd.P3, None)
-    padded = icc + os.urandom(200_000)
-    padded = len(padded).to_bytes(4, "big") + padded[4:]
-    assert error(with_profile(Image.fromarray(COLOUR), padded, "PNG"), COLOUR) > 20
-    exif, texts = Image.Exif(), PngImagePlugin.PngInfo()
-    exif[reading.ORIENTATION] = 6
-    texts.add_text("prompt", "x" * 3_000_000, zip=True)
-    Image.fromarray(COLOUR).save(tmp_path / "a.png", exif=exif, pnginfo=texts)
-    found = np.asarray(reading.read(tmp_path / "a.png"))
-    assert np.array_equal(found, np.rot90(COLOUR, -1)) and reading.shape(tmp_path / "a.png") == (
-        24,
-        32,
-    )
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_pipes_and_folders_are_no_images(make: Any, tmp_path: Path) -> None:
-    make(tmp_path / "x.jpg")
-    for function in (reading.read, reading.shape, reading.check):
-        with pytest.raises(UserError, match="x.jpg: not a file"):
-            function(tmp_path / "x.jpg")
 
 
 @settings(max_examples=60, deadline=None)
