@@ -106,7 +106,10 @@ def rgb_profile(primaries: Sequence[Sequence[float]], gamma: float | None) -> by
     if gamma is not None:
         curve = b"para\0\0\0\0\0\0\0\0" + fixed(gamma)
     columns = np.array(primaries).T
-    parts = {n: b"XYZ \0\0\0\0" + fixed(*c) for n, c in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)}
+    parts = {
+        n: b"XYZ \0\0\0\0" + fixed(*c)
+        for n, c in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)
+    }
     return profile(b"RGB ", {**parts, **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)})
 
 
