@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import quopri
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -58,8 +57,6 @@ class Part:
                 return base64.b64decode(self.data, validate=False)
             except binascii.Error:
                 raise Refusal(400, "the form cannot be read (broken base64)") from None
-        if coding == "quoted-printable":
-            return quopri.decodestring(bytes(self.data))
         return bytes(self.data)
 
 
