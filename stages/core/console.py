@@ -29,6 +29,15 @@ EXTRAS = {  # a missing module -> the extra of the package that brings it
     "torch": "train", "torchvision": "train", "timm": "train", "safetensors": "train",
     "dvc": "train", "matplotlib": "train", "av": "video", "onnx": "export", "onnxscript": "export",
 }  # fmt: skip
+# Of Unicode: the controls, what turns the direction of text, separators, halves of characters.
+CONTROL = {
+    code: f"\\u{code:04x}"
+    for code in (
+        *range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A), *range(0xD800, 0xE000),
+    )
+}  # fmt: skip
+IN_LINES = {code: text for code, text in CONTROL.items() if chr(code) not in "\n\t"}
 
 
 def app(**settings: Any) -> typer.Typer:
@@ -40,12 +49,21 @@ def app(**settings: Any) -> typer.Typer:
 
 def say(text: str) -> None:
     """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(text.translate(IN_LINES), file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
     """A line of the result, on stdout."""
-    print(text, flush=True)
+    print(text.translate(IN_LINES), flush=True)
+
+
+def clean(name: str) -> str:
+    """A name from outside, for people: what would steer a terminal or the text is spelled out.
+
+    Such as `\\u001b`, which means the same in JSON. `say` and `result` do the same to all but the
+    ends of lines and tabs, which they cannot tell from their own.
+    """
+    return name.translate(CONTROL)
 
 
 class Whole:
