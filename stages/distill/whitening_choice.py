@@ -1,16 +1,17 @@
 """Which whitening: method, dimensions, exponent and shrinkage, by retrieval on what was left out.
 
 The training groups are halved by seed. A whitening fitted on one half ranks the stored views of the
-other, each once the query, and the other way round; the candidate with the best mean is taken, and
-no whitening at all (`none`) is among the candidates. Nothing is fitted twice: a prefix of whitened
+other, one view of an image asking, and the other way round. No whitening at all (`none`) is among
+the candidates. Taken is the best mean of both halves. Nothing is fitted twice: a prefix of whitened
 coordinates is the smaller whitening, so similarities are summed along the dimensions; the powers of
 one spectrum are all exponents; the within-group covariance shrunk towards the identity keeps its
 eigenvectors, so that one decomposition of it serves every shrinkage.
 
 Bounds, whatever the size of the training set: a half is fitted on at most FIT_ROWS rows and scored
-on at most SCORED_ROWS, drawn by seed. Of width d that is 4 FIT_ROWS d + 12 SCORED_ROWS^2 + 40 d^2
-bytes: 0.5 GB at d = 2048. Time: two d x d decompositions a half and one more a shrinkage, and
-SCORED_ROWS^2 d products an exponent or shrinkage: seconds at the demo's size, minutes at most.
+on at most SCORED_ROWS, of which QUERIES ask, drawn by seed. Of width d that is 16 FIT_ROWS d +
+8 QUERIES SCORED_ROWS + 48 d^2 bytes: 1 GB at d = 2048. Time: two d x d decompositions a half and
+one more a shrinkage, and QUERIES x SCORED_ROWS x d products an exponent or shrinkage: seconds at
+the demo's size, minutes at most.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,7 @@ SMALLEST = 8  # dimensions that are tried first
 FIT_ROWS = 20_000
 SCORED_ROWS = 4_000
 QUERIES = 1_000
+BLOCK_ROWS = 4_096
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,14 @@ def choose(descriptor: Array, group: Array, image: Array, knobs: Knobs, *, seed:
     if not by:
         return Choice(unmeasured(knobs, own), {}, by)
     sides = leave_one_out.halves(unit, item, bound=FIT_ROWS, seed=seed)
-    free = np.flatnonzero(group < 0) if by == "groups" else np.zeros(0, int)
-    totals: dict[Candidate, float] = {}
+    free = np.flatnonzero(group < 0) if by == "groups" else np.zeros(0, dtype=np.int64)
+    free = np.random.default_rng(seed).permutation(free)[:FIT_ROWS]
+    scores: dict[Candidate, float] = {}
     for fit, scored in (sides, sides[::-1]):
-        half = Half.read(descriptor, fit, free[: FIT_ROWS - len(fit.row)], by)
+        half = Half.read(descriptor, fit, np.sort(free[: FIT_ROWS - len(fit.row)]), by)
         for candidate, score in half.scores(descriptor, scored, knobs):
-            totals[candidate] = totals.get(candidate, 0.0) + score / 2
-    return Choice(best(totals), totals, by)
+            scores[candidate] = scores.get(candidate, 0.0) + score / 2
+    return Choice(best(scores), scores, by)
 
 
 def best(scores: dict[Candidate, float]) -> Candidate:
@@ -119,9 +122,9 @@ class Half:
     @classmethod
     def read(cls, descriptor: Array, fit: Sample, free: Array, by: str) -> "Half":
         """Of the sampled rows and, for the total covariance alone, of `free` rows too."""
-        order = np.argsort(fit.row)
-        x = np.asarray(descriptor[fit.row[order]], dtype=np.float64)[np.argsort(order)]
-        total = whitening.moments([x, np.asarray(descriptor[free])], descriptor.shape[1])
+        x = _rows(descriptor, fit)
+        blocks = (x[i : i + BLOCK_ROWS] for i in range(0, len(x), BLOCK_ROWS))
+        total = whitening.moments([*blocks, np.asarray(descriptor[free])], x.shape[1])
         within = None
         if by == "groups":
             within = learned_whitening.within_all(x, fit.unit, fit.item)
@@ -132,8 +135,7 @@ class Half:
     ) -> Iterator[tuple[Candidate, float]]:
         """Every candidate that `knobs` allow, on the other half's `sample`."""
         sample = leave_one_out.bounded(sample, SCORED_ROWS)
-        order = np.argsort(sample.row)
-        x = np.asarray(descriptor[sample.row[order]], dtype=np.float64)[np.argsort(order)]
+        x = _rows(descriptor, sample)
         ranking, own = LeaveOneOut(sample, QUERIES), x.shape[1]
         sizes = dims(own) if knobs.dim == "auto" else (knobs.dim,)
         if knobs.method == "auto" and knobs.dim in ("auto", own):
@@ -188,13 +190,20 @@ def prefixes(y: Array, sizes: Iterable[int], ranking: LeaveOneOut) -> Iterator[f
         yield ranking(products / np.sqrt(np.maximum(length, 1e-24)))
 
 
+def _rows(descriptor: Array, sample: Sample) -> Array:
+    """(n, d) float64 in the sample's order, read in the file's."""
+    order = np.argsort(sample.row)
+    x = np.empty((len(order), descriptor.shape[1]))
+    x[order] = descriptor[sample.row[order]]
+    return x
+
+
 def leaders(choice: Choice) -> list[tuple[Candidate, float]]:
     """The best candidate of each method, best first, for people to read."""
-    found = [
-        best({c: s for c, s in choice.scores.items() if c.method == m})
-        for m in sorted({c.method for c in choice.scores})
-    ]
-    return sorted(((c, choice.scores[c]) for c in found), key=lambda cs: -cs[1])
+    scores = choice.scores
+    methods = sorted({c.method for c in scores})
+    found = [best({c: s for c, s in scores.items() if c.method == m}) for m in methods]
+    return sorted(((c, scores[c]) for c in found), key=lambda cs: -cs[1])
 
 
 def unmeasured(knobs: Knobs, own: int) -> Candidate:
