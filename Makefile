@@ -6,19 +6,23 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # The lock pins Linux on x86-64; elsewhere the ranges of pyproject.toml are resolved anew.
 LOCKED := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
-.PHONY: help demo test test-long test-scale check bench compare clean
+.PHONY: help demo demo-video test test-long test-scale check docs bench compare clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
-demo: .venv/.ready ## set up, run the pipeline on the embedded world, print the results
+demo: .venv/.ready ## set up, run the pipeline on the generated world, print the results
 	dvc repro
 	@whiten-mtd results
 
-demo-video: .venv/.ready video/dvc.yaml ## the same on generated videos, in the folder video
+demo-video: .venv/.ready video/dvc.yaml video/params.yaml ## the same on generated videos, in the folder video
 	cd video && dvc repro
 	@cd video && whiten-mtd results
+
+# Yours once it is there: never written over.
+video/params.yaml: | .venv/.ready
+	cd video && whiten-mtd preset demo_video
 
 # The same stages, a folder further down.
 video/dvc.yaml: dvc.yaml
@@ -33,7 +37,7 @@ test: .venv/.ready ## set up, run the tests (minutes)
 test-long: .venv/.ready ## the tests that take longer
 	$(PYTEST) -m long
 
-test-scale: .venv/.ready ## a million images: minutes and memory of prepare, whiten, fuse
+test-scale: .venv/.ready ## prepare, whiten, fuse at the size of GLDv2: minutes and memory
 	pytest -m scale -s
 
 check: .venv/.ready ## format, lint, types, tests
@@ -42,14 +46,18 @@ check: .venv/.ready ## format, lint, types, tests
 	mypy stages
 	$(PYTEST)
 
-bench: .venv/.ready ## speed, as ratios in one run
+docs: .venv/.ready ## the pages of docs/ as a site, in the folder site
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "site/index.html; with search: python -m http.server -d site"
+
+bench: .venv/.ready ## each stage against the bare work, as ratios in one run
 	whiten-mtd bench
 
 compare: .venv/.ready ## which recipe makes the best student (hours)
 	whiten-mtd compare
 
-clean: ## remove the environment and unfinished work, keep results and cache
-	rm -rf .venv .scratch build ./*.egg-info
+clean: ## remove the environment, the site and unfinished work; keep results and cache
+	rm -rf .venv .scratch build site ./*.egg-info
 
 .venv/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -59,6 +67,6 @@ ifneq ($(LOCKED),)
 	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 else
-	python -m pip install --quiet --disable-pip-version-check -e '.[train,demo,video,heif,export,test]'
+	python -m pip install --quiet --disable-pip-version-check -e '.[train,demo,video,heif,export,docs,test]'
 endif
 	@touch $@

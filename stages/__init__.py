@@ -1,8 +1,8 @@
 """whiten-mtd: several strong, slow retrieval models become one small fast one, offline.
 
 The files of this folder are the stages of the pipeline, in the order that `dvc.yaml` says; the
-folders are what they work with. Arrows run one way: stages and tools use blocks (datasets,
-teachers, distill, retrieval), blocks use core, core uses nothing of ours.
+folders are what they work with. Imports go one way: stages and tools use the blocks (datasets,
+teachers, distill, retrieval), the blocks use nets, nets use images, and all may use core.
 
     import whiten_mtd
     student = whiten_mtd.load_student("models/student")   # a torch module, RGB in [0, 1]

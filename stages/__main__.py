@@ -1,4 +1,4 @@
-"""All commands behind one door, in pipeline order; each is imported only when it is called."""
+"""The command line: every stage and tool, in pipeline order; imported only when it is called."""
 
 import ast
 import sys

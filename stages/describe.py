@@ -20,6 +20,7 @@ from pydantic import Field
 
 from .core import console, files, params, runtime, store
 from .core.errors import UserError
+from .core.params import Parameters
 from .images.own import decoded, own_images, own_videos, sizes
 from .images.scales import How, Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
@@ -53,32 +54,32 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Describe the images (or videos) IMAGES by MODEL."""
-    p = params.section(params_file, "describe", Params)
-    values = params.read(params_file)
-    sets = [n for n in values["evaluation"] if (images / f"{n}.h5").is_file()]
-    if sets and (missing := [n for n in values["evaluation"] if n not in sets]):
+    given = params.read(params_file)
+    p = given.section("describe", Params)
+    sets = [n for n in given.evaluation if (images / f"{n}.h5").is_file()]
+    if sets and (missing := [n for n in given.evaluation if n not in sets]):
         raise UserError(f"{images}: no {missing[0]}.h5; run prepare again")
     todo = [(EvaluationSet.read(images / f"{n}.h5"), out / f"{n}.h5", n) for n in sets]
-    for found, _, _ in todo:
-        found.check_images()
-    work = partial(describe_todo, model, p, values, params_file, whitenings)
+    for image_set, _, _ in todo:
+        image_set.check_images()
+    work = partial(describe_todo, model, p, given, whitenings)
     if not todo:
-        describe_own(images, out, values, work)
+        describe_own(images, out, given, work)
         return
     work(todo)
     old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
     if (old_model / "config.json").is_file():
-        todo = [(found, out / params.OLD_MODEL / file.name, n) for found, file, n in todo]
-        describe_todo(str(old_model), p, values, params_file, whitenings, todo)
+        todo = [(image_set, out / params.OLD_MODEL / file.name, n) for image_set, file, n in todo]
+        describe_todo(str(old_model), p, given, whitenings, todo)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
 Done = Iterator[tuple[Any, dict[str, Any]]]  # rows: a length, and an array for a slice
 
 
-def describe_own(images: Path, out: Path, values: dict[str, Any], work: "Work") -> None:
+def describe_own(images: Path, out: Path, given: Parameters, work: "Work") -> None:
     """Describe images or videos of one's own; where there are no sets at all, nothing."""
-    if not values["evaluation"] and images.is_dir() and not any(images.iterdir()):
+    if not given.evaluation and images.is_dir() and not any(images.iterdir()):
         out.mkdir(parents=True, exist_ok=True)
         console.say("no evaluation sets: nothing to describe")
         return
@@ -94,101 +95,97 @@ Work = Callable[..., None]
 
 
 def describe_todo(
-    model: str, p: Params, values: dict[str, Any], where: Path, whitenings: Path, todo: Todo,
+    model: str, p: Params, given: Parameters, whitenings: Path, todo: Todo,
     root: Path | None = None,
 ) -> None:  # fmt: skip
     """Write one model's descriptor file of each set; `root`: where the ids are the paths from."""
     describe_all = describe_fused if model == "fused" else describe_sets
-    done = describe_all(model, todo, p, values, where, whitenings)
-    for (found, file, _), (rows, about) in zip(todo, done, strict=True):
-        whence = {"root": (root or found.root).as_posix(), "set": found.digest}
-        whence["crop"] = crop_of(found, found.role == "query")
-        with store.create(file, "descriptors", **about, **whence) as writer:
+    done = describe_all(model, todo, p, given, whitenings)
+    for (image_set, file, _), (rows, about) in zip(todo, done, strict=True):
+        source = {"root": (root or image_set.root).as_posix(), "set": image_set.digest}
+        source["crop"] = crop_of(image_set, image_set.role == "query")
+        with store.create(file, "descriptors", **about, **source) as writer:
             dim = rows[:1].shape[1]
             writer.dataset("descriptor", (len(rows), dim), np.float16)
             for start in range(0, len(rows), PART_IMAGES):
                 writer.append("descriptor", rows[start : start + PART_IMAGES])
-            writer.array("image_id", found.image_id)
-            writer.array("path", found.path if root is None else found.image_id)
-            if found.start is not None:
-                writer.array("start", found.start)
+            writer.array("image_id", image_set.image_id)
+            writer.array("path", image_set.path if root is None else image_set.image_id)
+            if image_set.start is not None:
+                writer.array("start", image_set.start)
 
 
-def describe_sets(
-    model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
-) -> Done:
+def describe_sets(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
     """(descriptors, what to say of them) of each set by one network."""
-    check_names((p.scales, p.image_px), (*params.teachers(values, where), *params.RESERVED), where)
-    if is_ready(model, values):
-        yield from ready_sets(model, todo, values, where)
+    check_names((p.scales, p.image_px), (*given.kinds, *params.RESERVED), given.path)
+    if is_ready(model, given):
+        yield from ready_sets(model, todo, given)
         return
-    net, about = load_model(model, values, where)
-    how = how_of(p.scales, p.image_px, about["model"], about["image_px"], where)
+    net, about = load_model(model, given)
+    how = how_of(p.scales, p.image_px, about["model"], about["image_px"], given.path)
     about["image_px"] = how.px or "native"
     about["scales"] = " ".join(f"{s:.6g}" for s in how.scales)
-    for found, _, name in todo:
+    for image_set, _, name in todo:
         with runtime.parts(
-            "describe", set=found.digest, describe=p.model_dump(), root=str(found.root), **about
-        ) as parts:
-            rows = describe_images(net, found, p, how, parts, f"{model} {name}")
+            "describe",
+            set=image_set.digest,
+            describe=p.model_dump(),
+            root=str(image_set.root),
+            **about,
+        ) as parts:  # fmt: skip
+            rows = describe_images(net, image_set, p, how, parts, f"{model} {name}")
         yield rows, about
 
 
-def is_ready(model: str, values: dict[str, Any]) -> bool:
+def is_ready(model: str, given: Parameters) -> bool:
     """Whether MODEL is a teacher of ready descriptors, without a network."""
-    if Path(model, "config.json").is_file() or model not in values["teachers"]:
+    if Path(model, "config.json").is_file() or model not in given.kinds:
         return False
     from . import teachers
 
-    return not teachers.has_network(values["teachers"][model]["kind"])
+    return not teachers.has_network(given.kinds[model])
 
 
-def ready_sets(model: str, todo: Todo, values: dict[str, Any], where: Path) -> Done:
+def ready_sets(model: str, todo: Todo, given: Parameters) -> Done:
     """The ready descriptors of each set, by the ids of its images."""
     from . import teachers
 
-    settings = values["teachers"][model]
-    for found, _, name in todo:
-        place = f"{where}: teachers.{model}"
-        ready = teachers.rows(settings["kind"], settings, place, found.image_id)
+    settings, where = given.teacher(model), given.place(f"teachers.{model}")
+    for image_set, _, name in todo:
+        ready = teachers.rows(settings.kind, settings, where, image_set.image_id)
         console.say(f"{model}: ready descriptors of the {len(ready)} images of {name}")
         yield ready, {
-            "image_px": settings.get("image_px", 0) or "unknown", "model": model,
+            "image_px": settings.image_px or "unknown", "model": model,
             "init": "teacher", "scales": "unknown", "weights": ready.digest,
         }  # fmt: skip
 
 
-def describe_fused(
-    model: str, todo: Todo, p: Params, values: dict[str, Any], where: Path, whitenings: Path
-) -> Done:
+def describe_fused(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
     """(fused embeddings, what to say of them) of each set: the ensemble in the student's frame."""
     from .distill import prototypes, whitening
     from .retrieval.lazy_rows import Mapped, Rows
 
-    params.teachers(values, where)
     frame = whitening.read(whitenings / "fused.h5")
     white: list[list[Rows]] = [[] for _ in todo]
-    told = []
-    for teacher in values["ensemble"]:
+    settings = []
+    for teacher in given.ensemble:
         own = whitening.read(whitenings / f"{teacher}.h5")
-        described = describe_sets(teacher, todo, p, values, where, whitenings)
-        for rows, (descriptor, said) in zip(white, described, strict=True):
+        described = describe_sets(teacher, todo, p, given, whitenings)
+        for rows, (descriptor, one) in zip(white, described, strict=True):
             rows.append(Mapped(partial(whitening.apply, by=own), descriptor))
-            told.append(said)
+            settings.append(one)
     about = {"model": "fused", "init": "teacher", "aligned": True}
     about |= {
-        k: " and ".join(dict.fromkeys(str(t[k]) for t in told)) for k in ("image_px", "scales")
+        k: " and ".join(dict.fromkeys(str(s[k]) for s in settings)) for k in ("image_px", "scales")
     }
     about["weights"] = files.digest_of_file(whitenings / "fused.h5")
     for rows in white:
         yield Mapped(lambda *r: whitening.apply(prototypes.concatenate(r), frame), *rows), about
 
 
-def load_model(
-    model: str, values: dict[str, Any], where: Path
-) -> tuple["nn.Module", dict[str, Any]]:
+def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, Any]]:
     """The network MODEL names and what a descriptor file says of it."""
-    from .nets import layers, weights
+    from .nets import embed, weights
 
     if Path(model, "config.json").is_file():
         from .distill import student
@@ -200,51 +197,50 @@ def load_model(
     else:
         from . import teachers
 
-        table = params.teachers(values, where)
-        if model not in table:
+        if model not in given.kinds:
             raise UserError(
-                f"no teacher {model!r} in {where} and no student's folder of that name: choose "
-                f"from {', '.join(table)}, fused, or give a folder with config.json"
+                f"no teacher {model!r} in {given.path} and no student's folder of that name: "
+                f"choose from {', '.join(given.kinds)}, fused, or give a folder with config.json"
             )
-        settings = table[model]
-        net = teachers.load(settings["kind"], settings, f"{where}: teachers.{model}")
-        about = {"image_px": settings["image_px"], "model": model, "init": "teacher"}
+        settings = given.teacher(model)
+        net = teachers.load(settings.kind, settings, given.place(f"teachers.{model}"))
+        about = {"image_px": settings.image_px, "model": model, "init": "teacher"}
     about["weights"] = weights.digest_of_state(net)
-    return layers.ready(net, runtime.device()), about
+    return embed.ready(net, runtime.device()), about
 
 
 def describe_images(
-    net: "nn.Module", found: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
+    net: "nn.Module", images: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
 ) -> np.ndarray:
     """(n, dim) float16 unit descriptors of a set's images, in its order, on disk (unlinked)."""
     rows: np.ndarray | None = None
-    for number, chunk in enumerate(_chunks(found, p.batch, how.px, label)):
+    for number, chunk in enumerate(_chunks(images, p.batch, how.px, label)):
         name = f"{number:06d}"
-        done = parts.load(name)
-        if done is None:
-            done = _describe_batches(net, found, chunk, p, how, label)
-            parts.save(name, done)
-        if rows is None:  # a million rows are no guest of the memory
-            shape = (found.count, done.shape[1])
+        part = parts.load(name)
+        if part is None:
+            part = _describe_batches(net, images, chunk, p, how, label)
+            parts.save(name, part)
+        if rows is None:  # on disk, since a million rows would fill the memory
+            shape = (images.count, part.shape[1])
             rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
-        rows[np.concatenate(chunk)] = done
+        rows[np.concatenate(chunk)] = part
     if rows is None:
-        raise UserError(f"{found.root}: no images to describe")
+        raise UserError(f"{images.root}: no images to describe")
     return rows
 
 
 def _chunks(
-    found: EvaluationSet, batch: int, px: int | None, label: str
+    images: EvaluationSet, batch: int, px: int | None, label: str
 ) -> Iterator[list[list[int]]]:
-    """Batches of images of one shape, PART_IMAGES or so at a time; a million looked at ahead."""
+    """Batches of images of one shape, about PART_IMAGES at a time, of LOOK_AHEAD known shapes."""
     from .images import reading, rendering
 
     step = PART_IMAGES // batch + 1
-    for first in range(0, found.count, LOOK_AHEAD):
-        images = range(first, min(first + LOOK_AHEAD, found.count))
-        looked = console.progress(images, total=len(images), label=f"{label}: shapes")
+    for first in range(0, images.count, LOOK_AHEAD):
+        some = range(first, min(first + LOOK_AHEAD, images.count))
+        looked = console.progress(some, total=len(some), label=f"{label}: shapes")
         shapes = [
-            rendering.plain_shape(*reading.shape(found.file(i)), found.rectangle(i), px)
+            rendering.plain_shape(*reading.shape(images.file(i)), images.rectangle(i), px)
             for i in looked
         ]
         batches = [[first + i for i in b] for b in rendering.batches_by_shape(shapes, batch)]
@@ -253,32 +249,30 @@ def _chunks(
 
 def _describe_batches(
     net: "nn.Module",
-    found: EvaluationSet,
+    images: EvaluationSet,
     batches: Sequence[list[int]],
     p: Params,
     how: How,
     label: str,
 ) -> np.ndarray:
-    import torch
-
+    """(b, dim) float16 descriptors of the images of `batches`, in that order."""
     from .images import reading, rendering
-    from .nets.embed import describe
-    from .nets.layers import as_input
-    from .nets.prefetch import ahead
+    from .nets import embed
 
     def load(batch: list[int]) -> np.ndarray:
-        read = (
-            rendering.plain(reading.read(found.file(i)), found.rectangle(i), how.px) for i in batch
+        return np.stack(
+            [
+                rendering.plain(reading.read(images.file(i)), images.rectangle(i), how.px)
+                for i in batch
+            ]
         )
-        return np.stack(list(read))
 
-    device, out = runtime.device(), []
-    precision = getattr(torch, p.precision)
-    with torch.inference_mode(), torch.autocast(device.type, precision, p.precision != "float32"):
-        for pixels in console.progress(ahead(load, batches), total=len(batches), label=label):
-            x = as_input(pixels, device)
-            out.append(describe(net, x, how.scales).half().cpu().numpy())
-    return np.concatenate(out)
+    described = embed.descriptors(
+        net, load, batches, scales=how.scales, precision=p.precision, half=True, label=label,
+        name=lambda batch, row: str(images.file(batch[row])),
+        advice="set describe.precision: float32, or mend the model",
+    )  # fmt: skip
+    return np.concatenate([rows for _, rows in described])
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from pydantic import Field
 from .core import console, files, params, runtime, store
 from .distill import prototypes, whitening
 from .distill.whitening import Whitening
-from .retrieval import metrics, score_table, scoring_rules
+from .retrieval import score_table, scoring_rules
 from .retrieval.benchmark import Benchmark, Described, mapped
+from .retrieval.protocols import Protocol
 
 app = console.app()
 PLOTTED_ROWS = 4096  # of the database, in the plots of similarities
@@ -40,7 +41,7 @@ class Params(params.Section):
 
 @dataclass(frozen=True)
 class Fitted:
-    """A whitening and, for the protocol, what it was fitted on."""
+    """A whitening and, for the scoring rules, what it was fitted on."""
 
     by: Whitening
     source: str
@@ -67,10 +68,9 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Score every described model and draw what people look at."""
-    p = params.section(params_file, "evaluate", Params)
+    given = params.read(params_file)
+    p, teachers = given.section("evaluate", Params), list(given.kinds)
     runtime.keep_freed_memory()  # the same 280 MB of similarities come and go for every model
-    values = params.read(params_file)
-    teachers = params.teachers(values, params_file)
     names = ("student", "untrained", *teachers)
     fitted = {t: Fitted.read(whitenings / f"{t}.h5") for t in (*teachers, "fused")}
     open_file = cache(partial(store.Stored, kind="descriptors"))  # each is checked once
@@ -78,16 +78,16 @@ def main(
     about: dict[str, Any] = {}
     rules: dict[str, dict[str, scoring_rules.ScoringRules]] = {}
     per_query: list[tuple[str, ...]] = [("set", "model", "difficulty", "query", "ap")]
-    for benchmark in benchmarks(evaluation, values["evaluation"], p.similarity):
+    for benchmark in benchmarks(evaluation, given.evaluation, p.similarity):
         models = {m: benchmark.described(described / m, open_file) for m in names}
         if models["student"].attributes.get("backward_compatible"):
             models[params.OLD_MODEL] = benchmark.described(
                 described / "student" / params.OLD_MODEL, open_file
             )
-        found, rules[benchmark.name] = rank_set(benchmark, models, fitted, values["ensemble"])
+        ranks, rules[benchmark.name] = rank_set(benchmark, models, fitted, given.ensemble)
         about[benchmark.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
-        table[benchmark.name] = scored(found, benchmark.truth.protocol)
-        per_query += query_rows(benchmark, found)
+        table[benchmark.name] = scored(ranks, benchmark.truth.protocol)
+        per_query += query_rows(benchmark, ranks)
         draw_set(
             results / "plots" / benchmark.name, benchmark, models, fitted, table[benchmark.name], p
         )
@@ -101,15 +101,17 @@ def main(
         console.result("\n".join(scoring_rules.lines(name, of_models)))
 
 
-def benchmarks(folder: Path, sets: dict[str, Any], similarity: str) -> Iterator[Benchmark]:
-    """Every set that asks, and once more among its distractors where it names a set of them."""
+def benchmarks(
+    folder: Path, sets: dict[str, params.EvaluationEntry], similarity: str
+) -> Iterator[Benchmark]:
+    """Every set with a ground truth, alone and among the distractors that it names."""
     for name, entry in sets.items():
         if not (folder / f"{name}.json").is_file():
-            continue  # a collection of distractors asks nothing
+            continue  # a set of distractors has no queries
         benchmark = Benchmark.read(folder, name, similarity)
         yield benchmark
-        if distractors := entry.get("distractors"):
-            yield benchmark.among(folder, distractors)
+        if entry.distractors is not None:
+            yield benchmark.among(folder, entry.distractors)
 
 
 def rank_set(
@@ -119,35 +121,35 @@ def rank_set(
     ensemble: list[str],
 ) -> tuple[dict[str, Any], dict[str, scoring_rules.ScoringRules]]:
     """(ranks by model, the rules of each score by its label) of one set."""
-    found: dict[str, Any] = {}
+    ranks: dict[str, Any] = {}
     rules: dict[str, scoring_rules.ScoringRules] = {}
     white = {t: whitened(models[t], f) for t, f in fitted.items() if t in models}
     for name, m in models.items():
-        found[name] = benchmark.ranks(m.query, m.database)
+        ranks[name] = benchmark.ranks(m.query, m.database)
         label = name
         if name in white:
-            found[name] = {"raw": found[name], "whitened": benchmark.ranks(*white[name])}
+            ranks[name] = {"raw": ranks[name], "whitened": benchmark.ranks(*white[name])}
             label = f"{name} raw"
             rules[f"{name} whitened"] = benchmark.rules(m, whitening=fitted[name].source)
         rules[label] = benchmark.rules(m)
     query, database = together([white[t] for t in ensemble])
-    found["ensemble"] = benchmark.ranks(query, database)
+    ranks["ensemble"] = benchmark.ranks(query, database)
     each = [rules[f"{t} whitened"] for t in ensemble]
     whitenings = scoring_rules.merged(r.whitening for r in each)
     rules["ensemble"] = benchmark.rules(models[ensemble[0]], **shared(each), whitening=whitenings)
     student, frame = models["student"], fitted["fused"]
     if student.attributes.get("aligned"):
         fused = mapped(frame.apply, query), mapped(frame.apply, database)
-        found["fused"] = benchmark.ranks(*fused)
-        found["asymmetric"] = benchmark.ranks(student.query, fused[1])
+        ranks["fused"] = benchmark.ranks(*fused)
+        ranks["asymmetric"] = benchmark.ranks(student.query, fused[1])
         own, both = shared(each), shared([rules["student"], *each])
         rules["fused"] = benchmark.rules(models[ensemble[0]], **own, whitening=frame.source)
         rules["asymmetric"] = benchmark.rules(student, **both, whitening=frame.source)
     if params.OLD_MODEL in models:
-        found["new_on_old"] = benchmark.ranks(student.query, models[params.OLD_MODEL].database)
+        ranks["new_on_old"] = benchmark.ranks(student.query, models[params.OLD_MODEL].database)
         both = shared([rules["student"], rules[params.OLD_MODEL]])
         rules["new_on_old"] = benchmark.rules(student, **both)
-    return found, rules
+    return ranks, rules
 
 
 def shared(rules: list[scoring_rules.ScoringRules]) -> dict[str, str]:
@@ -171,22 +173,22 @@ def _concatenated(*rows: np.ndarray) -> np.ndarray:
     return prototypes.concatenate(list(rows))
 
 
-def scored(found: dict[str, Any], protocol: str) -> dict[str, Any]:
+def scored(ranks: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
     """Ranks by model to scores by model, teachers raw and whitened."""
     return {
-        model: {k: metrics.all_scores(v, protocol) for k, v in entry.items()}
+        model: {k: protocol.all_scores(v) for k, v in entry.items()}
         if isinstance(entry, dict)
-        else metrics.all_scores(entry, protocol)
-        for model, entry in found.items()
+        else protocol.all_scores(entry)
+        for model, entry in ranks.items()
     }
 
 
-def query_rows(benchmark: Benchmark, found: dict[str, Any]) -> list[tuple[str, ...]]:
+def query_rows(benchmark: Benchmark, ranks: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of set, model, difficulty, query, AP in percent."""
     return [
         (benchmark.name, model, difficulty, query.image_id, f"{ap:.4f}")
-        for model, ranks in score_table.flat(found).items()
-        for difficulty, aps in metrics.per_query(ranks, benchmark.truth.protocol).items()
+        for model, of_model in score_table.flat(ranks).items()
+        for difficulty, aps in benchmark.truth.protocol.per_query(of_model).items()
         for query, ap in zip(benchmark.truth.queries, aps, strict=True)
         if ap == ap  # a query without positives has none
     ]
@@ -221,18 +223,17 @@ def draw_set(
 
 def sheet_rows(benchmark: Benchmark, first: np.ndarray, p: Params) -> list[list[tuple[Any, ...]]]:
     """(file, box, verdict) of each query and its first results, junk left out."""
+    positives, junk = benchmark.truth.positives, benchmark.truth.junk
     step = max(len(benchmark.query) // max(p.sheet_queries, 1), 1)
     rows = []
     for i in range(0, len(benchmark.query), step)[: p.sheet_queries]:
-        answers = benchmark.truth.queries[i].answers
-        good = np.concatenate([v for k, v in answers.items() if k not in ("junk", "negative")])
-        shown = [r for r in first[i] if r not in set(answers.get("junk", ()))][: p.sheet_results]
+        shown = [r for r in first[i] if r not in junk[i]][: p.sheet_results]
         q = int(benchmark.query[i])
         row: list[tuple[Any, ...]] = [
             (benchmark.images.thumbnail(q), benchmark.images.rectangle(q), None)
         ]
         for r in shown:
-            row.append((benchmark.file(int(r)), None, bool(r in good)))
+            row.append((benchmark.file(int(r)), None, bool(r in positives[i])))
         rows.append(row)
     return rows
 

@@ -36,31 +36,32 @@ def main(teacher: str, train: Path, out: Path, params_file: Path = params.OPTION
     """Describe every stored view by TEACHER."""
     from . import teachers
 
-    p = params.section(params_file, "extract", Params)
-    settings = params.teacher(params_file, teacher)
+    given = params.read(params_file)
+    p, settings = given.section("extract", Params), given.teacher(teacher)
     views = TrainSet.read(train)
-    where = f"{params_file}: teachers.{teacher}"
-    if teachers.has_network(settings["kind"]):
+    where = given.place(f"teachers.{teacher}")
+    if teachers.has_network(settings.kind):
         by_network(teacher, settings, views, out, p, where)
     else:
-        ready = teachers.rows(settings["kind"], settings, where, views.image_id)
+        ready = teachers.rows(settings.kind, settings, where, views.image_id)
         repeat(teacher, ready, settings, views, out)
 
 
 def by_network(
-    teacher: str, settings: dict[str, Any], views: TrainSet, out: Path, p: Params, where: str
+    teacher: str, settings: params.Teacher, views: TrainSet, out: Path, p: Params, where: str
 ) -> None:
     """Run the network on every view; rows go to the file part by part."""
     from . import teachers
-    from .nets import layers, weights
+    from .nets import embed, weights
 
     views.check_images()
-    net = layers.ready(teachers.load(settings["kind"], settings, where), runtime.device())
+    net = embed.ready(teachers.load(settings.kind, settings, where), runtime.device())
     source = {
         "teacher": teacher, "weights": weights.digest_of_state(net), "train": views.digest,
-        "settings": files.digest_of(settings), "extract": files.digest_of(p.model_dump()),
+        "settings": files.digest_of(settings.model_dump()),
+        "extract": files.digest_of(p.model_dump()),
     }  # fmt: skip
-    px = settings["image_px"]
+    px = settings.image_px
     with runtime.parts("extract", **source) as parts:
         done = _parts(net, views, px, p, parts, teacher)
         first = next(done)
@@ -72,7 +73,7 @@ def by_network(
                 writer.append("descriptor", rows)
 
 
-def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, out: Path) -> None:
+def repeat(teacher: str, ready: Any, settings: params.Teacher, views: TrainSet, out: Path) -> None:
     """Write the ready descriptor of each view's image; crops and flips change nothing."""
     count = len(views.view_image)
     console.say(
@@ -81,8 +82,8 @@ def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, 
     )
     about = {
         "teacher": teacher, "weights": ready.digest, "train": views.digest,
-        "settings": files.digest_of(settings), "dim": ready.dim,
-        "image_px": settings.get("image_px", 0),
+        "settings": files.digest_of(settings.model_dump()), "dim": ready.dim,
+        "image_px": settings.image_px,
     }  # fmt: skip
     with store.create(out, "features", **about) as writer:
         writer.dataset("descriptor", (count, ready.dim), np.float16)
@@ -94,12 +95,12 @@ def repeat(teacher: str, ready: Any, settings: dict[str, Any], views: TrainSet, 
 def _parts(
     net: "nn.Module", views: TrainSet, px: int, p: Params, parts: runtime.Parts, teacher: str
 ) -> Iterator[np.ndarray]:
-    """Every part's rows in turn, those that are there taken as they are."""
+    """Every part's rows in turn; parts that an earlier run finished are read."""
     ranges = ranges_of(views.spans(), PART_VIEWS)
     names = [f"{i:06d}" for i in range(len(ranges))]
-    there = sum(parts.has(n) for n in names)
-    if there:
-        console.say(f"{teacher}: {there} of {len(ranges)} parts are there already")
+    finished = sum(parts.has(n) for n in names)
+    if finished:
+        console.say(f"{teacher}: {finished} of {len(ranges)} parts are finished already")
     for i, (name, images) in enumerate(zip(names, ranges, strict=True), 1):
         rows = parts.load(name)
         if rows is None:
@@ -123,24 +124,21 @@ def describe_views(
     net: "nn.Module", views: TrainSet, images: tuple[int, int], px: int, p: Params, label: str
 ) -> np.ndarray:
     """(m, dim) float16 unit descriptors of all stored views of a range of images."""
-    import torch
-
     from .images.replay import Replay
-    from .nets.embed import describe
-    from .nets.layers import as_input
-    from .nets.prefetch import ahead
+    from .nets import embed
 
     first, last = images
-    spans = views.spans()[first : last + 1]
-    jobs = [(first + a, first + b) for a, b in ranges_of(spans, p.batch)]
-    device = next(net.parameters()).device
-    precision, rows = getattr(torch, p.precision), []
-    loaded = ahead(Replay(views, px).images, jobs)
-    with torch.inference_mode(), torch.autocast(device.type, precision, p.precision != "float32"):
-        for pixels in console.progress(loaded, total=len(jobs), label=label):
-            for chunk in pixels.split(p.batch):
-                rows.append(describe(net, as_input(chunk, device), [1]).half().cpu().numpy())
-    return np.concatenate(rows)
+    spans = views.spans()
+    jobs = [(first + a, first + b) for a, b in ranges_of(spans[first : last + 1], p.batch)]
+
+    def name(job: tuple[int, int], row: int) -> str:
+        return str(views.file(*views.source(int(spans[job[0]]) + row)))
+
+    described = embed.descriptors(
+        net, Replay(views, px).images, jobs, precision=p.precision, most=p.batch, half=True,
+        label=label, name=name, advice="set extract.precision: float32, or mend the teacher",
+    )  # fmt: skip
+    return np.concatenate([rows for _, rows in described])
 
 
 if __name__ == "__main__":

@@ -60,10 +60,10 @@ class Ensemble:
 
     def concatenated(self, rows: Any) -> np.ndarray:
         """(b, sum d_k) float32 of view rows (a slice or indices)."""
-        found = prototypes.concatenate([d[rows] for d in self.descriptors])
+        side_by_side = prototypes.concatenate([d[rows] for d in self.descriptors])
         for d in self.descriptors:
             store.forget(d)
-        return found
+        return side_by_side
 
     def similarities(self, anchor: np.ndarray, positive: np.ndarray) -> np.ndarray:
         """(T, N, N) float32 similarities of two lists of view rows."""
@@ -83,16 +83,15 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Fuse the ensemble's similarities into targets and its descriptors into prototypes."""
-    p = params.section(params_file, "fuse", Params)
+    given = params.read(params_file)
+    p = given.section("fuse", Params)
     if p.strategy not in STRATEGIES:
         raise UserError(
             f"{params_file}: fuse.strategy: no {p.strategy!r}{nearest(p.strategy, STRATEGIES)}: "
             f"choose from {', '.join(STRATEGIES)}"
         )
-    values = params.read(params_file)
-    params.teachers(values, params_file)
     views = TrainSet.read(train)
-    ensemble = Ensemble.read(values["ensemble"], whitened, views)
+    ensemble = Ensemble.read(given.ensemble, whitened, views)
     _check_sizes(p, views, ensemble, params_file)
     for old in (*targets.glob("epoch-*.h5"), targets / "held-out.h5", targets / "prototypes.h5"):
         old.unlink(missing_ok=True)  # our own outputs, of an earlier run
@@ -138,10 +137,7 @@ def write_prototypes(
     if p.prototypes == "random":  # a control: what the labels alone would teach
         prototype = l2n(np.random.default_rng(p.seed).standard_normal((count, p.dim)))
     else:
-        means = prototypes.Means(count, p.dim)
-        for rows, embedding in fused_embeddings(ensemble, projection, len(label)):
-            means.add(label[rows], embedding)
-        prototype = means.result()
+        prototype = group_means(ensemble, projection, label)
     about = {"train": views.digest, "whitened": ensemble.digest}
     store.write(
         path,
@@ -157,6 +153,14 @@ def write_prototypes(
         f"{count} {p.prototypes} prototypes of {p.dim} dimensions, "
         f"{100 * projection.energy_kept:.1f} % of the concatenated energy kept"
     )
+
+
+def group_means(ensemble: Ensemble, projection: Whitening, label: np.ndarray) -> np.ndarray:
+    """(p, dim) float32 unit rows: the mean fused embedding of the views of each label (m,)."""
+    means = prototypes.Means(int(label.max()) + 1, len(projection.projection))
+    for rows, embedding in fused_embeddings(ensemble, projection, len(label)):
+        means.add(label[rows], embedding)
+    return means.result()
 
 
 def fused_embeddings(

@@ -1,4 +1,4 @@
-"""List the images once, draw their views, set groups aside.
+"""List the images once, draw their views, choose the validation groups.
 
     python -m stages.prepare data/prepared
 
@@ -8,17 +8,14 @@ from training, to choose by) and `evaluation/<set>.h5` and `.json`, and says wha
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from .core import console, files, params, store
 from .core.errors import UserError
-from .core.plugins import nearest
 from .datasets import Evaluation, Training, load
 from .images import views
 from .images.sets import image_digest, shown
@@ -38,13 +35,19 @@ class Params(params.Section):
     labelled_share: float = Field(ge=0, le=1)
 
 
+class Batch(params.Section):
+    """What `prepare` looks at in section `fuse`: whether there will be groups for a batch."""
+
+    batch: int = Field(ge=2)
+
+
 @app.command()
 def main(out: Path, params_file: Path = params.OPTION) -> None:
-    """List the images, draw the views, set groups aside."""
-    p = params.section(params_file, "prepare", Params)
-    values = params.read(params_file)
-    sets = _evaluation_sets(values, params_file)
-    module, settings = load(p.dataset, "training", values["datasets"], str(params_file))
+    """List the images, draw the views, choose the validation groups."""
+    given = params.read(params_file)
+    p, fuse = given.section("prepare", Params), given.part("fuse", Batch)
+    sets = given.evaluation
+    module, settings = load(p.dataset, "training", given)
     images = out / "images"
     images.mkdir(parents=True, exist_ok=True)
     training = module.training(settings, images)
@@ -52,15 +55,15 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
     train, validation = split(training, p)
     if not train.image_id:
         raise UserError(
-            f"{params_file}: prepare.validation_share sets all {len(validation.image_id)} images "
-            "aside and leaves none to train on; lower it"
+            f"{params_file}: prepare.validation_share makes validation images of all "
+            f"{len(validation.image_id)} images and leaves none to train on; lower it"
         )
     evaluation = {}
     for name, entry in sets.items():  # all of them before anything is written
-        module, settings = load(entry.dataset, "evaluation", values["datasets"], str(params_file))
+        module, settings = load(entry.dataset, "evaluation", given)
         evaluation[name] = module.evaluation(settings, images, name)
         _refuse_overlap(training, evaluation[name], name)
-    _refuse_questions(sets, evaluation)
+    _refuse_queries(sets, evaluation)
     (out / "evaluation").mkdir(exist_ok=True)  # an output, also where there is nothing to score
     counts = views.expected_counts(train.group, epochs=p.epochs, most=p.views)
     if train.frames is not None:
@@ -68,14 +71,14 @@ def main(out: Path, params_file: Path = params.OPTION) -> None:
     _write_train(out / "train.h5", train, counts, p)
     _write_validation(out, measured(validation, p))
     console.say(_paragraph(p, train, validation, counts))
-    for note in (*train.notes, *cautions(p, train, validation, values["fuse"])):
+    for note in (*train.notes, *cautions(p, train, validation, fuse.batch)):
         console.say(f"  {note}")
-    for name, found in evaluation.items():
-        write_evaluation(out / "evaluation", name, found)
-        roles = {r: found.role.count(r) for r in dict.fromkeys(found.role)}
-        noun = "images" if found.frames is None else "videos"
+    for name, benchmark in evaluation.items():
+        write_evaluation(out / "evaluation", name, benchmark)
+        roles = {r: benchmark.role.count(r) for r in dict.fromkeys(benchmark.role)}
+        noun = "images" if benchmark.frames is None else "videos"
         console.say(f"{name}: {', '.join(f'{n} {r} {noun}' for r, n in roles.items())}")
-        for note in found.notes:
+        for note in benchmark.notes:
             console.say(f"  {note}")
 
 
@@ -93,10 +96,10 @@ def split(training: Training, p: Params) -> tuple[Training, Training]:
 
 
 def measured(validation: Training, p: Params) -> Training:
-    """The images set aside that are measured: of each group `validation_images`, by seed.
+    """The validation images that are measured: of each group `validation_images`, by seed.
 
-    The others stay unseen. Every image asks for all of its group, so that one of ten thousand
-    would cost more than all the others together.
+    The others stay unseen. Every image is a query whose positives are the rest of its group, so
+    that a group of ten thousand would cost more than all the others together.
     """
     order = np.array([_hash01(f"{p.seed}/measured/{i}") for i in validation.image_id])
     rows = np.lexsort((order, validation.group))
@@ -107,54 +110,29 @@ def measured(validation: Training, p: Params) -> Training:
     return _rows(validation, keep, validation.group)
 
 
-def write_evaluation(folder: Path, name: str, found: Evaluation) -> None:
+def write_evaluation(folder: Path, name: str, benchmark: Evaluation) -> None:
     """`<name>.h5`, and `<name>.json` where there is a ground truth."""
     arrays = {
-        "image_id": np.array(found.image_id, dtype=str),
-        "path": np.array(found.path, dtype=str),
-        "role": np.array(found.role, dtype=str), "box": np.asarray(found.box, dtype=np.float32),
-    }  # fmt: skip
-    if found.frames is not None:
-        arrays["start"] = np.concatenate([[0], np.cumsum(found.frames)]).astype(np.int64)
+        "image_id": np.array(benchmark.image_id, dtype=str),
+        "path": np.array(benchmark.path, dtype=str),
+        "role": np.array(benchmark.role, dtype=str),
+        "box": np.asarray(benchmark.box, dtype=np.float32),
+    }
+    if benchmark.frames is not None:
+        arrays["start"] = np.concatenate([[0], np.cumsum(benchmark.frames)]).astype(np.int64)
     store.write(
         folder / f"{name}.h5",
         "evaluation",
         arrays,
-        root=found.root.as_posix(),
-        images=image_digest(found.root, found.path, found.frames),
+        root=benchmark.root.as_posix(),
+        images=image_digest(benchmark.root, benchmark.path, benchmark.frames),
     )
-    if found.queries is not None:
-        answers = {
-            "format": store.file_format("ground-truth"), "protocol": found.protocol,
-            "queries": found.queries,
+    if benchmark.queries is not None:
+        ground_truth = {
+            "format": store.file_format("ground-truth"), "protocol": benchmark.protocol,
+            "queries": benchmark.queries,
         }  # fmt: skip
-        files.write_text(folder / f"{name}.json", files.to_json(answers))
-
-
-def _evaluation_sets(values: dict[str, Any], where: Path) -> "dict[str, EvaluationEntry]":
-    table = values["evaluation"]
-    if not isinstance(table, dict):
-        raise UserError(f"{where}: evaluation: expected a map of set -> {{dataset: ...}}")
-    if odd := [n for n in table if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(n))]:
-        raise UserError(f"{where}: evaluation: {odd[0]!r} cannot name a file; letters, digits, _.-")
-    sets = {
-        name: params.check(entry, EvaluationEntry, f"{where}: evaluation.{name}")
-        for name, entry in table.items()
-    }
-    for name, entry in sets.items():
-        if entry.distractors is not None and entry.distractors not in sets:
-            raise UserError(
-                f"{where}: evaluation.{name}.distractors: no set {entry.distractors!r}"
-                f"{nearest(entry.distractors, sets)}; list it under evaluation too"
-            )
-    return sets
-
-
-class EvaluationEntry(params.Section):
-    """One entry of `evaluation`: which dataset provides the set, and what it is searched among."""
-
-    dataset: str
-    distractors: str | None = None  # another set, without questions, joined to the database
+        files.write_text(folder / f"{name}.json", files.to_json(ground_truth))
 
 
 def _check_training(t: Training) -> None:
@@ -164,24 +142,24 @@ def _check_training(t: Training) -> None:
         raise UserError(f"{t.root}: some image ids occur twice")
 
 
-def _refuse_questions(
-    sets: "dict[str, EvaluationEntry]", evaluation: dict[str, Evaluation]
+def _refuse_queries(
+    sets: dict[str, params.EvaluationEntry], evaluation: dict[str, Evaluation]
 ) -> None:
-    """Distractors must not ask: their images would answer other questions."""
+    """Distractors must have no queries: their images would be positives of them."""
     for name, entry in sets.items():
         if entry.distractors is not None and evaluation[entry.distractors].queries is not None:
             raise UserError(
-                f"evaluation.{name}.distractors: set {entry.distractors} has questions of its own; "
+                f"evaluation.{name}.distractors: set {entry.distractors} has queries of its own; "
                 "name a set of distractors"
             )
 
 
-def _refuse_overlap(training: Training, found: Evaluation, name: str) -> None:
-    root, other = training.root.resolve(), found.root.resolve()
+def _refuse_overlap(training: Training, benchmark: Evaluation, name: str) -> None:
+    root, other = training.root.resolve(), benchmark.root.resolve()
     if root != other and root not in other.parents and other not in root.parents:
         return  # a million names need not be looked at
-    here = {os.path.join(root, p) for p in training.path}
-    both = [p for p in found.path if os.path.join(other, p) in here]
+    trained_on = {os.path.join(root, p) for p in training.path}
+    both = [p for p in benchmark.path if os.path.join(other, p) in trained_on]
     if both:
         raise UserError(
             f"evaluation set {name}: {len(both)} of its images are training images too, "
@@ -228,7 +206,7 @@ def _write_train(path: Path, t: Training, counts: np.ndarray, p: Params) -> None
 
 
 def _write_validation(out: Path, v: Training) -> None:
-    """The validation groups, as an evaluation set in which every image asks for its group."""
+    """The validation groups, as an evaluation set in which every image is a query for its group."""
     members: dict[int, list[str]] = {}
     for image_id, group in zip(v.image_id, v.group.tolist(), strict=True):
         members.setdefault(group, []).append(image_id)
@@ -239,39 +217,37 @@ def _write_validation(out: Path, v: Training) -> None:
     n = len(v.image_id)
     box = np.full((n, 4), np.nan, dtype=np.float32)
     roles = ["database"] * n
-    found = Evaluation(v.root, v.image_id, v.path, roles, box, "positives", queries, [], v.frames)
-    write_evaluation(out, "validation", found)
+    groups = Evaluation(v.root, v.image_id, v.path, roles, box, "positives", queries, [], v.frames)
+    write_evaluation(out, "validation", groups)
 
 
 def _paragraph(p: Params, t: Training, v: Training, counts: np.ndarray) -> str:
     sizes = views.group_sizes(t.group)
     groups = len(np.unique(t.group[t.group >= 0]))
     unlabelled = int((t.group < 0).sum())
-    aside = len(np.unique(v.group))
+    validation = len(np.unique(v.group))
     noun = "image" if t.frames is None else "video"
     return (
         f"{p.dataset}: {len(t.image_id)} training {noun}s, {groups} groups of "
         f"{sizes.min()} to {sizes.max()}, {unlabelled} {noun}s without a group; "
-        f"{int(counts.sum())} views, {counts.min()} to {counts.max()} a {noun}, as {p.epochs} "
-        f"epochs would use them; {aside} groups ({len(v.image_id)} {noun}s) set aside for "
-        f"validation"
+        f"{int(counts.sum())} views, {counts.min()} to {counts.max()} per {noun}, for "
+        f"{p.epochs} epochs; {validation} validation groups ({len(v.image_id)} {noun}s)"
     )
 
 
-def cautions(p: Params, t: Training, v: Training, fuse: Any) -> list[str]:
+def cautions(p: Params, t: Training, v: Training, batch: int) -> list[str]:
     """Lines on what a later stage will refuse or go without."""
     lines = []
     unlabelled = t.group < 0
     groups = len(np.unique(t.group[~unlabelled])) + int(unlabelled.sum())
-    batch = fuse.get("batch") if isinstance(fuse, dict) else None
-    if isinstance(batch, int) and groups < batch:
+    if groups < batch:
         lines.append(
             f"fuse.batch is {batch}, but there are {groups} training groups (an image without one "
             f"counts as one): set it to at most {groups}"
         )
     if p.validation_share > 0 and not v.image_id:
         lines.append(
-            "no group was set aside for validation: too few of two images or more; raise "
+            "no validation groups: too few groups have two images or more; raise "
             "prepare.validation_share or change prepare.seed"
         )
     return lines

@@ -8,30 +8,28 @@ weights. Evaluation sets are never looked at.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
 from .core import console, files, params, runtime
 from .core.errors import UserError
-from .distill import history
+from .core.plugins import nearest
+from .distill import history, losses
 from .distill.targets import Prototypes, Targets
 from .images.sets import TrainSet
 
 if TYPE_CHECKING:
-    from .distill.objective import Objective
     from .distill.student import Student
     from .distill.training import Loop, Plan
 
 app = console.app()
-Loss = Literal["relation", "prototype", "contrastive"]
-LOSSES = get_args(Loss)
 
 
 class Params(params.Section):
     """Section `train` of params.yaml."""
 
-    loss: Loss | dict[str, float]
+    loss: str | dict[str, float]  # a file of stages/distill/losses, or weights of several
     temperature: float | dict[str, float]
     head: Literal["ridge", "random"]
     epochs: int = Field(ge=0)
@@ -54,11 +52,15 @@ class Params(params.Section):
     @field_validator("loss")
     @classmethod
     def _weights(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            if odd := set(value) - set(LOSSES):
-                raise ValueError(f"no loss {sorted(odd)[0]!r}: choose from {', '.join(LOSSES)}")
-            if min(value.values(), default=0) < 0 or sum(value.values()) <= 0:
-                raise ValueError("weights of losses must not be negative, nor all zero")
+        known = losses.names()
+        for name in value if isinstance(value, dict) else [value]:
+            if name not in known:
+                raise ValueError(
+                    f"no loss {name!r}{nearest(str(name), known)}: choose from {', '.join(known)}"
+                )
+        weights = value.values() if isinstance(value, dict) else [1.0]
+        if min(weights, default=0) < 0 or sum(weights) <= 0:
+            raise ValueError("weights of losses must not be negative, nor all zero")
         return value
 
     @field_validator("temperature")
@@ -68,17 +70,10 @@ class Params(params.Section):
             raise ValueError("a temperature must be positive")
         return value
 
-    def objective(self) -> "Objective":
-        """Weights and temperatures by loss."""
-        from .distill.objective import Objective
-
+    def objective(self) -> losses.Objective:
+        """The losses that count, each with its weight and its temperature."""
         weights = self.loss if isinstance(self.loss, dict) else {self.loss: 1.0}
-        given = self.temperature
-        missing = [n for n in weights if isinstance(given, dict) and n not in given]
-        if missing and missing != ["prototype"]:
-            raise UserError(f"train.temperature: no entry for loss {missing[0]!r}")
-        temperature = {n: given.get(n, 1.0) if isinstance(given, dict) else given for n in weights}
-        return Objective({n: w for n, w in weights.items() if w > 0}, temperature)
+        return losses.Objective(weights, self.temperature)
 
 
 @app.command()
@@ -96,10 +91,8 @@ def main(
     from .nets import weights
     from .retrieval import validation
 
-    p = params.section(params_file, "train", Params)
-    name = params.read(params_file)["student"]
-    if not isinstance(name, str):
-        raise UserError(f"{params_file}: student: a timm name or an alias is needed, not {name!r}")
+    given = params.read(params_file)
+    p, name = given.section("train", Params), given.student
     objective = p.objective()
     views = TrainSet.read(train)
     views.check_images()
@@ -133,7 +126,7 @@ def main(
 def first_student(name: str, p: Params, dim: int) -> "Student":
     """The student before its first step; says plainly where it starts from random weights."""
     from .distill import student
-    from .nets import layers
+    from .nets import embed
 
     made = student.create(
         name,
@@ -155,7 +148,7 @@ def first_student(name: str, p: Params, dim: int) -> "Student":
             f"warning: {line}; the student starts from random weights and will be far weaker. "
             "Where there is a network: dvc repro --force --single-item train"
         )
-    layers.ready(made, runtime.device())
+    embed.ready(made, runtime.device())
     return made
 
 
@@ -178,12 +171,12 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
     from .distill import student
 
     last = loop.keep_best()
-    losses = loop.objective.weights  # those that count
+    weights = loop.objective.weights
     step = loop.step if loop.best is None else loop.best.step
     student.save(
-        loop.student, folder, card(name, f"trained by {', '.join(losses)}"), loss=losses,
+        loop.student, folder, card(name, f"trained by {', '.join(weights)}"), loss=weights,
         parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
-        aligned=loop.objective.needs("prototype") and p.compatible_with is None,
+        aligned=loop.objective.aligned and p.compatible_with is None,
         backward_compatible=p.compatible_with is not None, view_px=p.view_px,
     )  # fmt: skip
     if last is not None:
@@ -198,7 +191,7 @@ def verdict(loop: "Loop", groups: int) -> str:
     """What training brought, in one line."""
     best = loop.best_map
     if loop.best is None or best is None:
-        return f"{loop.step} steps; the last weights are kept (nothing was set aside to choose by)"
+        return f"{loop.step} steps; the last weights are kept: no validation groups to choose by"
     start = loop.measured()[0]
     if loop.best.step == 0:
         return (
@@ -207,8 +200,8 @@ def verdict(loop: "Loop", groups: int) -> str:
             "lower rate may change that"
         )
     return (
-        f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the groups set "
-        f"aside, {start:.1f} before the first step"
+        f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the "
+        f"validation groups, {start:.1f} before the first step"
     )
 
 

@@ -61,12 +61,12 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Fit whitening on TEACHER's descriptors and apply it to all of them."""
-    p = params.section(params_file, "whiten", Params)
+    p = params.read(params_file).section("whiten", Params)
     views = TrainSet.read(train)
     stored = store.Stored(features, "features")
     descriptor = _descriptors(stored, views, features, train)
     knobs = knobs_of(p, teacher, descriptor.shape[1], params_file)
-    total = None if p.method == "none" else moments(descriptor, p, features)
+    total = None if p.method == "none" else checked_moments(descriptor, p, features)
     choice = choose(descriptor, views, knobs, p.seed)
     taken = choice.taken
     fitted = fit(descriptor, views, p, taken, total)
@@ -158,27 +158,30 @@ def fit(
     )  # fmt: skip
 
 
-def moments(descriptor: np.ndarray, p: Params, where: Path) -> whitening.Moments:
-    """Of all (m, d) rows, or of a seeded sample. Raises UserError where they say nothing."""
+def checked_moments(descriptor: np.ndarray, p: Params, where: Path) -> whitening.Moments:
+    """Moments of (m, d) stored descriptors. Raises UserError where they say nothing."""
     m, d = descriptor.shape
     if min(p.samples, m) < ENOUGH * d:
         console.say(
             f"warning: {min(p.samples, m)} rows for {d} dimensions; {ENOUGH * d} or more make a "
             "covariance that can be trusted"
         )
-    source: Iterator[np.ndarray]
-    if p.samples < m:
-        sample = np.sort(np.random.default_rng(p.seed).choice(m, p.samples, replace=False))
-        pieces = (sample[i : i + SAMPLED_ROWS] for i in range(0, p.samples, SAMPLED_ROWS))
-        source = store.blocks(descriptor, pieces)
-    else:
-        source = blocks(descriptor)
-    total = whitening.moments(source, d)
+    total = moments(descriptor, p)
     spread = float(np.trace(total.covariance))
     if not np.isfinite(spread) or spread <= 0:
         what = "are all the same" if np.isfinite(spread) else "hold values that are no numbers"
         raise UserError(f"{where}: its descriptors {what}; extract again, or mend the teacher")
     return total
+
+
+def moments(descriptor: np.ndarray, p: Params) -> whitening.Moments:
+    """Mean and covariance of a seeded sample of (m, d) stored descriptors, read in blocks."""
+    m, d = descriptor.shape
+    if p.samples >= m:
+        return whitening.moments(blocks(descriptor), d)
+    sample = np.sort(np.random.default_rng(p.seed).choice(m, p.samples, replace=False))
+    pieces = (sample[i : i + SAMPLED_ROWS] for i in range(0, p.samples, SAMPLED_ROWS))
+    return whitening.moments(store.blocks(descriptor, pieces), d)
 
 
 def _check_groups(group: np.ndarray) -> None:

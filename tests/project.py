@@ -9,6 +9,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from stages.core import params
+
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {
     "WHITEN_MTD_WORKERS": "0",
@@ -39,17 +41,29 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def write_params(path: Path, **changes: Any) -> Path:
+def parameters(**changes: Any) -> params.Parameters:
     """The project's own params.yaml made tiny, with `changes` by dotted key."""
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = False
-    values = yaml.load((ROOT / "params.yaml").read_text("utf-8"))
-    for key, value in {**TINY, **changes}.items():
+    values = params.parse((ROOT / "params.yaml").read_bytes(), "params.yaml")
+    return params.of(changed(values, {**TINY, **changes}), Path("params.yaml"))
+
+
+def changed(values: Any, changes: dict[str, Any]) -> Any:
+    """`values` with `changes` by dotted key, in place."""
+    for key, value in changes.items():
         *parents, last = key.split(".")
         section = values
         for parent in parents:
             section = section[parent]
         section[last] = value
+    return values
+
+
+def write_params(path: Path, **changes: Any) -> Path:
+    """The project's own params.yaml made tiny, with `changes` by dotted key, as a file."""
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    values = yaml.load((ROOT / "params.yaml").read_text("utf-8"))
+    changed(values, {**TINY, **changes})
     with path.open("w") as f:
         yaml.dump(values, f)
     return path

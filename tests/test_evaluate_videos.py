@@ -113,9 +113,9 @@ def test_score_agrees(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
         file, truth = str(world.file(model)), str(world.folder / "evaluation/v.json")
         assert console.run(score.app, [file, file, truth, "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told.pop("protocol")["rules"] == rules[model]["rules"] == "svd, chamfer"
-        assert told == found[model]
+        scores = json.loads(capsys.readouterr().out)
+        assert scores.pop("scoring_rules")["rules"] == rules[model]["rules"] == "svd, chamfer"
+        assert scores == found[model]
 
 
 def test_the_rules_of_a_score_are_of_all_whose_descriptors_make_it(world: World) -> None:
@@ -127,12 +127,13 @@ def test_the_rules_of_a_score_are_of_all_whose_descriptors_make_it(world: World)
     world.describe("student", fused, scales="1", aligned=True, backward_compatible="x")
     world.describe(old, fused, scales="1")
     before = world.rules()
-    same = before["ensemble"], before["asymmetric"], before["new_on_old"]
+    made_of_two = ("ensemble", "fused", "asymmetric", "new_on_old")
+    same = [before[model] for model in made_of_two]
     assert {r["scales"] for r in same} == {"1"} and {r["dtype"] for r in same} == {"float16"}
     world.describe("b", rows, np.float32, scales="1 0.5")
     world.describe(old, fused, np.float32, scales="1 0.5")
     after = world.rules()
-    for model in ("ensemble", "asymmetric", "new_on_old"):
+    for model in made_of_two:
         assert after[model]["scales"] == "1 and 1 0.5", model
         assert after[model]["dtype"] == "float16 and float32", model
     assert after["student"] == before["student"]

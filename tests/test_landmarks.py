@@ -164,7 +164,7 @@ def test_score_reads_the_official_pickle(landmarks) -> None:  # type: ignore[no-
         (["--distractors", "data/described/student/revisitop1m.h5"], "rparis6k+revisitop1m"),
     ):
         found = json.loads(tool(folder, "score", one, one, pkl, "--json", *more))
-        assert found.pop("protocol") == rules[name]["student"]
+        assert found.pop("scoring_rules") == rules[name]["student"]
         assert found == table[name]["student"]
 
 

@@ -14,6 +14,7 @@ from stages.core import console, files, store
 from stages.distill import batches
 from stages.images.sets import EvaluationSet, TrainSet
 from stages.retrieval.ground_truth import GroundTruth
+from stages.tools.setup import preset as presets
 
 ROOT = Path(__file__).parents[1]
 PREPARE = {
@@ -105,8 +106,8 @@ def test_training_validation_and_evaluation_share_no_group(world: World) -> None
     for q in parsed.queries:
         mine = row[q.image_id]
         others = [k for k in range(len(names)) if names[k] == names[mine] and k != mine]
-        assert q.answers["positive"].tolist() == others
-        assert q.answers["junk"].tolist() == [mine]
+        assert q.lists["positive"].tolist() == others
+        assert q.lists["junk"].tolist() == [mine]
     own = json.loads((world.out / "evaluation/own.json").read_text("utf-8"))
     database = e.image_id[e.role != "query"]
     assert len(GroundTruth.parse(own, database, "own").queries) == 5
@@ -143,7 +144,7 @@ def test_what_later_stages_will_miss_is_said(
         said.append(capsys.readouterr().err)
     groups = len(np.unique(batches.units(world.train().group)))
     assert ["fuse.batch is 500" in text for text in said] == [False, True, False, False]
-    assert ["no group was set aside" in text for text in said] == [False, False, True, False]
+    assert ["no validation groups" in text for text in said] == [False, False, True, False]
     assert world.run(validation_share=0.0, batch=groups) == 0
     assert "fuse.batch" not in capsys.readouterr().err
     assert world.run(validation_share=0.0, batch=groups + 1) == 0
@@ -254,7 +255,7 @@ def test_a_pair_of_a_video_is_one_frame_by_both_recipes(tmp_path: Path) -> None:
     (tmp_path / "lists/train_groundtruth").write_text("\n".join(lines))
     (tmp_path / "lists/test_groundtruth").write_text("v8 v9 1\nv8 v10 0")
     (tmp_path / "lists/unlabeled-data-id").write_text("v11.mp4\n")
-    values = YAML(typ="safe").load((ROOT / "stages/presets/svd.yaml").read_text("utf-8"))
+    values = YAML(typ="safe").load(presets.text("svd"))
     values["datasets"]["svd"] |= {
         "metadata": str(tmp_path / "lists"), "frames": str(tmp_path / "frames"), "videos": None,
     }  # fmt: skip
@@ -292,12 +293,12 @@ def test_of_a_large_group_set_aside_some_images_are_measured(world: World) -> No
     assert [len(q["positive"]) for q in truth] == [1] * len(some)
 
 
-def test_distractors_must_be_a_set_without_questions(
+def test_distractors_must_be_a_set_without_queries(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sets: dict[str, Any] = {"own": {"dataset": "folder", "distractors": "orn"}}
     assert "no set 'orn' (did you mean 'own'?)" in refusal(world, capsys, evaluation=sets)
     sets["own"]["distractors"] = "own"
-    assert "has questions of its own" in refusal(world, capsys, evaluation=sets)
+    assert "has queries of its own" in refusal(world, capsys, evaluation=sets)
     sets["own"]["distractors"] = 3
     assert "evaluation.own.distractors" in refusal(world, capsys, evaluation=sets)

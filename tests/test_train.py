@@ -15,6 +15,9 @@ import pytest
 from project import ENVIRONMENT, stage, write_params
 from ruamel.yaml import YAML
 
+from stages import train
+from stages.core import console
+
 ARGUMENTS = ("data/prepared/train.h5", "data/targets", "models/student", "models/untrained")
 
 
@@ -59,6 +62,18 @@ def test_the_shipped_weights_are_the_best_that_were_measured(world: Path, loss: 
         assert "training did not help" in done.stderr
 
 
+@pytest.mark.parametrize("loss", ["relations", {"relations": 1.0, "prototype": 1.0}])
+def test_a_wrong_loss_lists_the_choices(
+    loss: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_params(tmp_path / "params.yaml", **{"train.loss": loss})
+    assert console.run(train.app, [*ARGUMENTS, "--params", str(file)]) == 2
+    assert (
+        "no loss 'relations' (did you mean 'relation'?): choose from contrastive, prototype, "
+        "relation" in capsys.readouterr().err
+    )
+
+
 def test_a_loss_of_weight_zero_does_not_align_the_student(world: Path) -> None:
     losses = {"prototype": 0.0, "contrastive": 1.0}
     write_params(world / "params.yaml", **{"train.loss": losses, "train.epochs": 0})
@@ -67,7 +82,7 @@ def test_a_loss_of_weight_zero_does_not_align_the_student(world: Path) -> None:
     assert config["aligned"] is False and config["loss"] == {"contrastive": 1.0}
 
 
-def test_a_compatible_student_is_scored_on_the_earlier_index(world: Path) -> None:
+def test_a_compatible_student_is_scored_on_the_old_index(world: Path) -> None:
     shutil.copytree(world / "models/student", world / "old")
     changes = {"train.loss": "prototype", "train.compatible_with": "old", "train.epochs": 6}
     write_params(world / "params.yaml", **changes)
@@ -81,10 +96,10 @@ def test_a_compatible_student_is_scored_on_the_earlier_index(world: Path) -> Non
     assert "asymmetric" not in scores  # it left the ensemble's frame
     mine, old = (f"data/described/student/{f}demo.h5" for f in ("", "old_model/"))
     done = stage("tools.check.score", mine, old, f"{sets}/demo.json", "--json", cwd=world)
-    told = json.loads(done.stdout)
-    assert told.pop("protocol")["rules"] == "revisitop"
-    assert told == scores["new_on_old"]
-    # The new student's descriptors lie near the earlier one's, as chance would never have them.
+    scored = json.loads(done.stdout)
+    assert scored.pop("scoring_rules")["rules"] == "revisitop"
+    assert scored == scores["new_on_old"]
+    # The new student's descriptors lie near the old one's, as chance would never have them.
     new, was = (descriptors(world / f) for f in (mine, old))
     cosine = new @ was.T
     assert np.diag(cosine).mean() > cosine.mean() + 0.1
@@ -118,11 +133,11 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
     from stages import teachers
     from stages.core.store import Stored
     from stages.distill import fusion, whitening
-    from stages.distill.loss import relation
+    from stages.distill.losses.relation import divergence
     from stages.distill.student import Student
     from stages.images.replay import Replay
     from stages.images.sets import TrainSet
-    from stages.nets.layers import as_input
+    from stages.nets.embed import as_input
 
     torch.set_num_threads(2)
     views = TrainSet.read(world / "data/prepared/train.h5")
@@ -173,7 +188,7 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
                 student(as_input(torch.from_numpy(replay.rows(r)), torch.device("cpu")))
                 for r in plan[i]
             )
-            both = {kind: relation(a @ p.T, t[i], 0.05) for kind, t in targets.items()}
+            both = {kind: divergence(a @ p.T, t[i], 0.05) for kind, t in targets.items()}
             optimizer.zero_grad()
             both[follows].backward()
             optimizer.step()

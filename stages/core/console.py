@@ -7,15 +7,16 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 
+from . import machine
 from .errors import UserError
 
 T = TypeVar("T")
 INTERRUPTED = 130
+TIMES = "times"  # in the scratch folder: how long each stage of dvc.yaml took
 # Typer carries its own copy of click; its public errors all derive from this one.
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 EXTRAS = {  # a missing module -> the extra of the package that brings it
@@ -105,8 +106,8 @@ def main(command: typer.Typer) -> None:
 
 
 def keep_time(stage: str, start: float) -> None:
-    """Note how long a stage of dvc.yaml took here, for `report`; of no result a part."""
-    root = Path(os.environ.get("WHITEN_MTD_SCRATCH", ".scratch")) / "times"
+    """Note how long a stage of dvc.yaml took here, for `report`; no result depends on it."""
+    root = machine.scratch() / TIMES
     line = {"seconds": round(time.time() - start, 2), "ended": round(time.time())}
     try:
         root.mkdir(parents=True, exist_ok=True)

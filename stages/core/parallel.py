@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from . import machine
 from .console import progress
 from .errors import UserError
 
@@ -23,7 +24,7 @@ def each(
 
     A task that ends its process has the result `crashed(task)`; without it that is a UserError.
     """
-    workers, done = min(_workers(), len(tasks) // least), 0
+    workers, done = min(machine.processes(), len(tasks) // least), 0
     while workers > 1 and done < len(tasks):
         try:
             for result in _pooled(work, tasks[done:], label, workers):
@@ -72,10 +73,3 @@ def _can_start() -> bool:
 def _processes(count: int) -> ProcessPoolExecutor:
     # spawn: a fork of a process that holds threads (torch, BLAS) may never wake up
     return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
-
-
-def _workers() -> int:
-    given = os.environ.get("WHITEN_MTD_WORKERS", "") or str(os.cpu_count() or 1)
-    if not given.isdecimal():
-        raise UserError(f"WHITEN_MTD_WORKERS: a whole number is needed, not {given!r}")
-    return int(given)

@@ -1,5 +1,9 @@
-"""`params.yaml`, the only home of defaults: one section into one strict, frozen class."""
+"""`params.yaml`, the only home of defaults: read once a process, each part into a strict class."""
 
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -7,6 +11,7 @@ import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
+from . import plugins
 from .errors import UserError
 from .plugins import nearest
 
@@ -21,6 +26,7 @@ OLD_MODEL = "old_model"  # in a student's folder and its descriptions: the model
 RESERVED = (
     "student", "untrained", "ensemble", "fused", "asymmetric", OLD_MODEL, "new_on_old",
 )  # fmt: skip
+PACKAGE = __package__.rsplit(".", 1)[0]
 
 
 # Keys of 0.1 that have another name now: refused, with the new one.
@@ -40,30 +46,140 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """All of `params.yaml` (YAML 1.2) as plain maps, lists and numbers; top-level keys checked."""
+class Teacher(Section):
+    """What each entry of `teachers` has; every kind adds its own settings."""
+
+    kind: str  # a file of stages/teachers
+    image_px: int  # side of a training view, long side of a whole image
+    license: str | None = None  # of the weights, for the student's card
+
+
+class EvaluationEntry(Section):
+    """One entry of `evaluation`: which dataset provides the set, and what it is searched among."""
+
+    dataset: str
+    distractors: str | None = None  # another set, without queries, joined to the database
+
+
+Given = dict[str, Any] | Teacher  # settings of a teacher: its map as it is written, or typed
+
+
+class TrainingSet(Section):
+    """Of section `prepare`, what other commands look at."""
+
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """One file of parameters. Its names are checked; each section is typed by who uses it."""
+
+    path: Path
+    student: str  # an alias or a timm name
+    ensemble: list[str]
+    kinds: dict[str, str]  # of each teacher
+    evaluation: dict[str, EvaluationEntry]
+    values: dict[str, Any]  # all of it as it is written, to compare files and to look names up
+
+    def section(self, name: str, into: type[S]) -> S:
+        """The section `name` as `into`; every error of the section at once."""
+        return check(self.values[name], into, self.place(name))
+
+    def part(self, name: str, into: type[S]) -> S:
+        """Of the section `name` only what `into` knows; another command needs the rest."""
+        values = self.values[name]
+        if isinstance(values, dict):
+            values = {key: values[key] for key in into.model_fields if key in values}
+        return check(values, into, self.place(name))
+
+    @property
+    def training_set(self) -> str:
+        """The dataset to train on."""
+        return self.part("prepare", TrainingSet).dataset
+
+    def kind(self, teacher: str) -> str:
+        """The kind of a teacher. Raises UserError naming the teachers there are."""
+        if teacher not in self.kinds:
+            raise UserError(f"{self.path}: no teacher {_choice(teacher, self.kinds)}")
+        return self.kinds[teacher]
+
+    def teacher(self, name: str) -> Teacher:
+        """The settings of one teacher, in the class of its kind (which imports the kind)."""
+        kind, where = self.kind(name), self.place(f"teachers.{name}")
+        try:
+            module = plugins.load(f"{PACKAGE}.teachers", kind)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        return check(self.values["teachers"][name], module.Settings, where)
+
+    def dataset(self, name: str) -> Section:
+        """The settings of one dataset, in its own class."""
+        where = self.place(f"datasets.{name}")
+        try:
+            module = plugins.load(f"{PACKAGE}.datasets", name)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        if name not in self.values["datasets"]:
+            raise UserError(f"{where}: missing; its settings are needed")
+        return check(self.values["datasets"][name], module.Settings, where)
+
+    def place(self, key: str) -> str:
+        """`file: key`, as messages name a place."""
+        return f"{self.path}: {key}"
+
+
+def read(path: Path) -> Parameters:
+    """A file of parameters, its top-level keys and all names in it checked."""
     try:
-        values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `whiten-mtd preset demo` writes one") from None
+    return of(parse(text, str(path)), Path(path))
+
+
+def parse(text: bytes, where: str) -> dict[str, Any]:
+    """YAML 1.2 as plain maps, lists and finite numbers."""
+    try:
+        values = YAML(typ="safe").load(text.decode("utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: not a map of sections")
-    lines = [f"{path}: unknown key {k!r}{nearest(str(k), KEYS)}" for k in values if k not in KEYS]
-    lines += [f"{path}: missing key {k!r}" for k in KEYS if k not in values]
-    if lines:
+        raise UserError(f"{where}: not a map of sections")
+    if lines := [
+        f"{where}: {key}: {number} is not allowed; write a finite number"
+        for key, number in _numbers(values)
+        if not math.isfinite(number)
+    ]:
         raise UserError("\n".join(lines))
     return values
 
 
-def section(path: Path, name: str, into: type[S]) -> S:
-    """The section `name` of `path` as `into`; every error of the section at once."""
-    return check(read(path)[name], into, f"{path}: {name}")
+def of(values: dict[str, Any], path: Path) -> Parameters:
+    """Plain `values` as parameters; a UserError has a line for each thing that is wrong."""
+    lines = [f"{path}: unknown key {k!r}{nearest(str(k), KEYS)}" for k in values if k not in KEYS]
+    lines += [f"{path}: missing key {k!r}" for k in KEYS if k not in values]
+    if lines:
+        raise UserError("\n".join(lines))
+    student, datasets = values["student"], values["datasets"]
+    lines += [*_wrong_teachers(values, path), *_wrong_sets(values["evaluation"], path)]
+    if not isinstance(student, str):
+        lines.append(f"{path}: student: expected a timm name or an alias, found {student!r}")
+    if not isinstance(datasets, dict):
+        lines.append(f"{path}: datasets: expected a map, found {datasets!r}; {{}} is none")
+    if lines:
+        raise UserError("\n".join(lines))
+    return Parameters(
+        path, student, list(values["ensemble"]),
+        {name: entry["kind"] for name, entry in values["teachers"].items()},
+        {str(n): EvaluationEntry.model_validate(e) for n, e in values["evaluation"].items()},
+        values,
+    )  # fmt: skip
 
 
 def check(values: Any, into: type[S], where: str) -> S:
-    """`values` as `into`, or a UserError with one line for each thing that is wrong with them."""
+    """`values`, a map or typed already, as `into`; a UserError has one line for each mistake."""
+    if isinstance(values, into):
+        return values
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected a map of settings, found {values!r}")
     try:
@@ -76,55 +192,75 @@ def check(values: Any, into: type[S], where: str) -> S:
         raise UserError("\n".join(f"{k}: {' or '.join(m)}" for k, m in lines.items())) from None
 
 
-def teachers(values: dict[str, Any], path: Path) -> dict[str, dict[str, Any]]:
-    """The map `teachers`, its names and the list `ensemble` checked."""
+def _wrong_teachers(values: dict[str, Any], path: Path) -> Iterator[str]:
+    """A line for each wrong name in the map `teachers` and the list `ensemble`."""
     table, ensemble = values["teachers"], values["ensemble"]
-    lines = []
     if not isinstance(table, dict) or not table:
-        raise UserError(f"{path}: teachers: expected a map of at least one name -> settings")
+        yield f"{path}: teachers: expected a map of at least one name -> settings"
+        return
     names = ensemble if isinstance(ensemble, list) else []
     if not names or len({str(n) for n in names}) < len(names):
-        raise UserError(f"{path}: ensemble: expected a list of different teacher names")
+        yield f"{path}: ensemble: expected a list of different teacher names"
+        return
     for name, settings in table.items():
         if name in RESERVED or not str(name).isidentifier():
-            lines.append(
+            yield (
                 f"{path}: teachers.{name}: a name has letters, digits and _, and is none of "
                 f"{', '.join(RESERVED)}"
             )
         if not isinstance(settings, dict) or not isinstance(settings.get("kind"), str):
-            lines.append(f"{path}: teachers.{name}: expected a map of settings with a kind")
-    lines += [
-        f"{path}: ensemble: no teacher {name!r}{nearest(str(name), map(str, table))}: "
-        f"choose from {', '.join(map(str, table))}"
-        for name in names
-        if not isinstance(name, str) or name not in table
-    ]
-    if lines:
-        raise UserError("\n".join(lines))
-    return table
+            yield f"{path}: teachers.{name}: expected a map of settings with a kind"
+    for name in names:
+        if not isinstance(name, str) or name not in table:
+            yield f"{path}: ensemble: no teacher {_choice(name, map(str, table))}"
 
 
-def teacher(path: Path, name: str) -> dict[str, Any]:
-    """The settings of one teacher. Raises UserError naming the teachers there are."""
-    table = teachers(read(path), path)
-    if name not in table:
-        raise UserError(
-            f"{path}: no teacher {name!r}{nearest(name, table)}: choose from {', '.join(table)}"
-        )
-    return table[name]
+def _wrong_sets(table: Any, path: Path) -> Iterator[str]:
+    """A line for each mistake in the map `evaluation`."""
+    if not isinstance(table, dict):
+        yield f"{path}: evaluation: expected a map, found {table!r}; {{}} is none"
+        return
+    for name, entry in table.items():
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)):
+            yield f"{path}: evaluation: {name!r} cannot name a file; letters, digits, _.-"
+        try:
+            other = check(entry, EvaluationEntry, f"{path}: evaluation.{name}").distractors
+        except UserError as error:
+            yield str(error)
+            continue
+        if other is not None and other not in table:
+            yield (
+                f"{path}: evaluation.{name}.distractors: no set {other!r}"
+                f"{nearest(other, map(str, table))}; list it under evaluation too"
+            )
+
+
+def _choice(name: Any, known: Any) -> str:
+    names = list(known)
+    return f"{name!r}{nearest(str(name), names)}: choose from {', '.join(names)}"
+
+
+def _numbers(values: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """(dotted key, number) of every float anywhere in `values`."""
+    if isinstance(values, float):
+        yield key, values
+    if isinstance(values, list):
+        values = dict(enumerate(values))
+    for name, value in values.items() if isinstance(values, dict) else ():
+        yield from _numbers(value, f"{key}.{name}" if key else str(name))
 
 
 def _key(error: Any, values: Any) -> str:
     """Dotted place of an error, without the type that pydantic tried there."""
     if error["type"] == "missing":
         return ".".join(str(part) for part in error["loc"])
-    found = []
+    place = []
     for part in error["loc"]:
         if not isinstance(values, dict | list) or (isinstance(values, dict) and part not in values):
             break
         values = values[part]
-        found.append(str(part))
-    return ".".join(found)
+        place.append(str(part))
+    return ".".join(place)
 
 
 def _message(error: Any, into: type[BaseModel]) -> str:

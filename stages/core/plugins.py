@@ -17,8 +17,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def names(package: str) -> list[str]:
     """Plug-ins of `package`: its modules whose name has no leading underscore, sorted."""
-    found = iter_modules(import_module(package).__path__)
-    return sorted(m.name for m in found if not m.name.startswith("_"))
+    modules = iter_modules(import_module(package).__path__)
+    return sorted(m.name for m in modules if not m.name.startswith("_"))
 
 
 def load(package: str, name: str) -> ModuleType:

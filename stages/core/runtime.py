@@ -1,13 +1,6 @@
-"""The machine: its knobs (environment variables, never tracked), seeds, devices, parts of work.
-
-WHITEN_MTD_WORKERS   loading processes (default: one less than the cores, at most 8; 0: none)
-WHITEN_MTD_DEVICE    cpu, cuda, cuda:1, mps (default: cuda where there is one)
-WHITEN_MTD_SCRATCH   where unfinished work is kept (default: .scratch in the project)
-"""
+"""Long work on this machine: its device, interrupts, finished parts that the next try takes up."""
 
 import ctypes
-import fcntl
-import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -16,19 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from . import machine
 from .errors import UserError
 from .files import atomic, digest_of
-
-
-def workers() -> int:
-    """How many loading processes to start."""
-    given = os.environ.get("WHITEN_MTD_WORKERS")
-    if given is None:
-        return max(min(len(os.sched_getaffinity(0)) - 1, 8), 0)
-    if not given.isdecimal():
-        raise UserError(f"WHITEN_MTD_WORKERS: a whole number is needed, not {given!r}")
-    return int(given)
 
 
 def device() -> Any:
@@ -36,7 +21,7 @@ def device() -> Any:
     import torch
 
     keep_freed_memory()
-    name = os.environ.get("WHITEN_MTD_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
+    name = machine.device_name() or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
         torch.zeros(1, device=chosen)
@@ -112,20 +97,33 @@ class Parts:
 
 
 @contextmanager
+def locked(file: Path, refusal: str) -> Iterator[None]:
+    """Hold `file` as a lock: of this process alone, and free again when the process is killed.
+
+    Raises UserError with the line `refusal` at once where another process holds it.
+    """
+    lock = FileLock(file, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(refusal) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def parts(stage: str, **depends: Any) -> Iterator[Parts]:
     """The scratch folder of one job, held by a lock; removed when the block ends well.
 
     Raises UserError where another process is at the same job.
     """
-    root = Path(os.environ.get("WHITEN_MTD_SCRATCH", ".scratch"))
-    folder = root / f"{stage}-{digest_of(depends)}"
+    folder = machine.scratch() / f"{stage}-{digest_of(depends)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another process is at this very job; wait for it") from None
+    lock = folder.with_suffix(".lock")
+    with locked(lock, f"{folder}: another process is doing this very job; wait until it is done"):
         folder.mkdir(parents=True, exist_ok=True)
         yield Parts(folder)
         shutil.rmtree(folder)
-        Path(lock.name).unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)

@@ -87,7 +87,7 @@ class Writer:
 
 @contextmanager
 def create(path: Path, kind: str, **attributes: Any) -> Iterator[Writer]:
-    """A new file of `kind` at `path`, there when the block ends well. Attributes: str or number."""
+    """A new file of `kind`, moved to `path` when the block ends well. Attributes: str or number."""
     with atomic(path) as temporary:
         _check_room(temporary, 0)
         with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
@@ -149,9 +149,9 @@ class Stored:
         return str(self.attributes[name])
 
     def _check_kind(self, kind: str) -> None:
-        found = self.attributes.get("format")
-        if found != file_format(kind):
-            raise UserError(f"{self.path}: a file of {file_format(kind)} is needed, not {found}")
+        own = self.attributes.get("format")
+        if own != file_format(kind):
+            raise UserError(f"{self.path}: a file of {file_format(kind)} is needed, not {own}")
 
     def _check_attributes(self, foreign: bool) -> None:
         values = {k: v for k, v in self.attributes.items() if k != "attributes_digest"}
@@ -164,10 +164,10 @@ class Stored:
 
     def _check_digest(self, file: h5py.File, foreign: bool) -> None:
         parts = {name: _hash(self.path, *place) for name, place in self._places.items()}
-        found = _payload(file, parts)
+        digest = _payload(file, parts)
         if foreign:
-            self.attributes.setdefault("digest", found)
-        if found != self.attributes.get("digest"):
+            self.attributes.setdefault("digest", digest)
+        if digest != self.attributes.get("digest"):
             raise UserError(
                 f"{self.path}: its content is not what its digest says (altered or damaged); "
                 "write it again"

@@ -18,6 +18,7 @@ LARGE, BROKEN = "too large", "broken"
 # a JPEG's header.
 END = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xae\x42\x60\x82"}
 TAIL_BYTES, PADDING = 64, b"\0\r\n"
+SAMPLE = 64  # files that stand for all of a set
 GROUP_NUMBERS = 1 << 30  # room below int32 for numbers that are added to them
 
 
@@ -32,6 +33,12 @@ def folder_at(path: str, where: str) -> Path:
 def missing(root: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` that are no files below `root`."""
     return [path for path in paths if not os.path.isfile(root / path)]
+
+
+def sample(root: Path, paths: Sequence[str]) -> list[Path]:
+    """Some files of `paths`, evenly spaced, that are there."""
+    some = paths[:: max(len(paths) // SAMPLE, 1)]
+    return [root / path for path in some if os.path.isfile(root / path)]
 
 
 def refuse_missing(root: Path, paths: Sequence[str], mend: str) -> None:
@@ -50,8 +57,8 @@ def below(root: Path) -> tuple[list[str], list[str]]:
     images, notes = walked(root, SUFFIXES)
     good, more = readable(root, images)
     if not good:
-        told = "; ".join(notes + more) or "the folder is empty"
-        raise UserError(f"{root}: no images ({told})")
+        reasons = "; ".join(notes + more) or "the folder is empty"
+        raise UserError(f"{root}: no images ({reasons})")
     return good, notes + more
 
 
@@ -115,13 +122,13 @@ def copies(root: Path, paths: Iterable[str]) -> list[list[str]]:
     by_length: dict[int, list[str]] = defaultdict(list)
     for path in paths:
         by_length[(root / path).stat().st_size].append(path)
-    found = []
+    same_bytes = []
     for candidates in by_length.values():
         by_digest: dict[str, list[str]] = defaultdict(list)
         for path in candidates if len(candidates) > 1 else ():
             by_digest[files.digest_of_file(root / path)].append(path)
-        found += [same for same in by_digest.values() if len(same) > 1]
-    return found
+        same_bytes += [same for same in by_digest.values() if len(same) > 1]
+    return same_bytes
 
 
 def note_copies(same: list[list[str]], among: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Frames of many videos: decoded on all cores, what is broken left out and told."""
+"""Frames of many videos: decoded on all cores, broken ones left out and listed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Found:
+class Decoded:
     """The videos that have frames: their number by id, in order; the others by reason."""
 
     count: dict[str, int]
@@ -57,22 +57,22 @@ class Found:
         return [f"{len(self.broken)} broken videos left out: {first}{where}"]
 
 
-def decode(paths: dict[str, Path], by: Decoding, part: str) -> Found:
-    """Frames of each video id -> file, those that are there already taken as they are.
+def decode(paths: dict[str, Path], by: Decoding, part: str) -> Decoded:
+    """Frames of each video id -> file, frames that exist already taken as they are.
 
     Broken videos are left out, and listed in a file beside the frames, one for each `part`.
     """
     video_frames.forget_unfinished(by.frames)
     tasks = [(path, by.frames / name, by) for name, path in paths.items()]
     results = parallel.each(_decode, tasks, "decoding videos", least=4, crashed=_crashed)
-    found = _sorted(dict(zip(paths, results, strict=True)))
+    decoded = _sorted(dict(zip(paths, results, strict=True)))
     by.frames.mkdir(parents=True, exist_ok=True)
-    lines = "".join(f"{reason}\n" for reason in found.broken.values())
+    lines = "".join(f"{reason}\n" for reason in decoded.broken.values())
     files.write_text(broken_list(by.frames, part), lines)
-    return found
+    return decoded
 
 
-def counted(folder: Path, ids: Sequence[str], most: int) -> Found:
+def counted(folder: Path, ids: Sequence[str], most: int) -> Decoded:
     """Frames that lie in `folder/<id>/` already. Raises UserError for an id without a folder."""
     return _sorted({i: _count(folder / i, most) for i in ids})
 
@@ -82,10 +82,10 @@ def broken_list(frames: Path, part: str) -> Path:
     return frames / f"broken-{part}.txt"
 
 
-def _sorted(results: dict[str, int | str]) -> Found:
+def _sorted(results: dict[str, int | str]) -> Decoded:
     good = {name: n for name, n in results.items() if isinstance(n, int)}
     broken = {name: reason for name, reason in results.items() if isinstance(reason, str)}
-    return Found(good, broken)
+    return Decoded(good, broken)
 
 
 def _decode(task: tuple[Path, Path, Decoding]) -> int | str:

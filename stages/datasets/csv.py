@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from ..core.plugins import nearest
-from . import Evaluation, Training, _images
+from . import Counts, Evaluation, Training, _images
 
 COLUMNS = ("path", "group", "split")
 OPTIONAL = "query"
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The lines whose images can be read, and what was found on the way."""
+    """The lines whose images can be read, and notes on the others."""
 
     root: Path
     rows: list[Row]
@@ -84,9 +84,9 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     """The lines with split evaluation; a group that nothing asks for is made of distractors."""
     table = read_table(settings)
     rows = _asking(table.of("evaluation"))
-    found = Counter(row.group for row in rows if row.group and not row.query)
-    # a query whose answers cannot be read is no question, but still an image to be confused by
-    asked = {row.group for row in rows if row.query and found[row.group]}
+    in_database = Counter(row.group for row in rows if row.group and not row.query)
+    # a query whose positives cannot be read is no query, but still an image to be mistaken for one
+    asked = {row.group for row in rows if row.query and in_database[row.group]}
     if not asked:
         raise UserError(
             f"evaluation.{name}: {settings.file}: no query with another image of its group in "
@@ -96,8 +96,8 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     lost = [row.path for row in rows if row.query and row.group not in asked]
     notes = _images.note_copies(table.same, path)
     if lost:
-        told = _images.named(lost)
-        notes.append(f"{len(lost)} queries have no answer and become distractors: {told}")
+        first = _images.named(lost)
+        notes.append(f"{len(lost)} queries have no positives and become distractors: {first}")
     return Evaluation(
         root=table.root,
         image_id=list(path),
@@ -108,6 +108,22 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         queries=_queries(rows, asked),
         notes=notes,
     )
+
+
+def count_training(settings: Settings) -> Counts:
+    """The lines with split train."""
+    _, root, rows = _listed(settings)
+    trained = [row for row in rows if row.split == "train"]
+    number = _images.group_numbers(row.group for row in trained if row.group)
+    group = np.array([number.get(row.group, -1) for row in trained], dtype=np.int32)
+    return Counts(len(trained), group, files=_images.sample(root, [row.path for row in trained]))
+
+
+def count_evaluation(settings: Settings, name: str) -> Counts:
+    """The lines with split evaluation."""
+    _, root, rows = _listed(settings)
+    paths = [row.path for row in rows if row.split == "evaluation"]
+    return Counts(len(paths), files=_images.sample(root, paths))
 
 
 def status(settings: Settings, name: str) -> str:
@@ -164,14 +180,14 @@ def read_rows(file: Path) -> Iterator[Row]:
         raise UserError(f"{file}: not a table in UTF-8 ({error})") from None
 
 
-def _check_columns(found: Sequence[str], file: Path) -> None:
+def _check_columns(names: Sequence[str], file: Path) -> None:
     known = (*COLUMNS, OPTIONAL)
-    if odd := [name for name in found if name not in known]:
+    if odd := [name for name in names if name not in known]:
         raise UserError(
             f"{file}: unknown column {odd[0]!r}{nearest(odd[0], known)}; "
             f"expected {','.join(COLUMNS)}[,{OPTIONAL}]"
         )
-    if lost := [name for name in COLUMNS if name not in found]:
+    if lost := [name for name in COLUMNS if name not in names]:
         raise UserError(f"{file}: no column {lost[0]!r}; expected {','.join(COLUMNS)}[,{OPTIONAL}]")
 
 

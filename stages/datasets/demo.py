@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core import parallel
-from . import Evaluation, Training
+from . import Counts, Evaluation, Made, Training
 from ._demo.buildings import generator
 from ._demo.facades import facade
 from ._demo.scenes import Shot, look, render
@@ -25,6 +25,8 @@ JUNK_BELOW = 0.35  # share of the building in sight under which an image is no f
 HARD_BELOW = 0.65
 HARD_FROM = 0.6  # strength of the viewpoint
 JPEG_QUALITY = 90
+BYTES, SECONDS = 0.27, 1.6e-7  # of a drawn image and of one core, for each of its pixels, about
+RATIO = 0.75  # short side of an image by its long side
 ATTEMPTS = 400  # views tried for one that is as easy or hard as wanted; a few are enough
 
 
@@ -81,13 +83,6 @@ def training(settings: Settings, images: Path) -> Training:
     )
 
 
-def planned(settings: Settings) -> tuple[np.ndarray, int]:
-    """(group (n,) of the training images, evaluation images) of a world not drawn yet."""
-    asked = settings.evaluation_groups * (settings.evaluation_images + settings.queries)
-    group = np.repeat(np.arange(settings.groups, dtype=np.int32), settings.images)
-    return group, asked + settings.distractors
-
-
 def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """Draw queries, database and distractors into `images/evaluation/`, with the ground truth."""
     plans = [_evaluation_plan(settings, number) for number in range(settings.evaluation_groups)]
@@ -112,6 +107,30 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
         ],
         notes=[f"{settings.evaluation_groups} generated buildings, {junk} junk images"],
     )
+
+
+def count_training(settings: Settings) -> Counts:
+    """The training images of the world, drawn or not."""
+    group = np.repeat(np.arange(settings.groups, dtype=np.int32), settings.images)
+    return Counts(len(group), group, made=_made(settings, len(group)))
+
+
+def count_evaluation(settings: Settings, name: str = "") -> Counts:
+    """Queries, database and distractors of the world, drawn or not."""
+    each = settings.evaluation_images + settings.queries
+    count = settings.evaluation_groups * each + settings.distractors
+    return Counts(count, made=_made(settings, count))
+
+
+def status(settings: Settings, name: str) -> str:
+    """How many images prepare draws."""
+    count = count_evaluation(settings) if name else count_training(settings)
+    return f"prepare draws {count.images} images {'to evaluate' if name else 'to train'} on"
+
+
+def _made(settings: Settings, images: int) -> Made:
+    pixels = images * RATIO * settings.image_px**2
+    return Made(images, settings.image_px, pixels * BYTES, pixels * SECONDS)
 
 
 def _evaluation_plan(settings: Settings, number: int) -> Plan:

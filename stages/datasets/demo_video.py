@@ -16,10 +16,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core import parallel
-from . import Evaluation, Training, _videos
+from . import Counts, Evaluation, Made, Training, _videos
 from ._demo import clips
 
 FPS = 1.0  # frames a second that are described
+# About, for a look ahead: seconds of a video as a share of the longest; bytes and seconds of
+# one core for each pixel of a frame that is described (its JPEG, and its share of the video file).
+LENGTH, BYTES, SECONDS = 0.77, 0.36, 5e-7
 
 
 class Settings(BaseModel):
@@ -61,26 +64,22 @@ class Family:
 
 def training(settings: Settings, images: Path) -> Training:
     """Draw `images/videos/train-*.mp4` and decode them to `images/frames/`."""
-    families = [Family("train", n, settings.copies, 0) for n in range(settings.sources)]
-    ids, found = _make(settings, families, images)
+    ids, decoded = _make(settings, _trained(settings), images)
     group = np.array([int(i.split("-")[1]) for i in ids], dtype=np.int32)
     return Training(
         root=images,
         image_id=ids,
         path=[f"frames/{i}" for i in ids],
         group=group,
-        notes=[_note(settings.sources, "source videos", found), *found.notes()],
-        frames=found.frames(ids),
+        notes=[_note(settings.sources, "source videos", decoded), *decoded.notes()],
+        frames=decoded.frames(ids),
     )
 
 
 def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """Draw queries, their copies and negatives, and unlabelled videos, with the ground truth."""
-    asked = [
-        Family("query", n, settings.positives, settings.negatives) for n in range(settings.queries)
-    ]
-    rest = [Family("unlabelled", n, 0, 0) for n in range(settings.unlabelled)]
-    ids, found = _make(settings, [*asked, *rest], images)
+    asked, rest = _asked(settings), _unlabelled(settings)
+    ids, decoded = _make(settings, [*asked, *rest], images)
     role = {f.ids()["source"][0]: "query" for f in asked}
     role |= {f.ids()["source"][0]: "distractor" for f in rest}
     return Evaluation(
@@ -91,9 +90,54 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
         box=np.full((len(ids), 4), np.nan, np.float32),
         protocol="svd",
         queries=[_query(f) for f in asked],
-        notes=[_note(len(asked), "queries", found), *found.notes()],
-        frames=found.frames(ids),
+        notes=[_note(len(asked), "queries", decoded), *decoded.notes()],
+        frames=decoded.frames(ids),
     )
+
+
+def count_training(settings: Settings) -> Counts:
+    """The training videos of the world, encoded or not."""
+    videos = settings.copies + 1
+    group = np.repeat(np.arange(settings.sources, dtype=np.int32), videos)
+    return _counts(settings, len(group), group)
+
+
+def count_evaluation(settings: Settings, name: str = "") -> Counts:
+    """Queries, their copies and negatives, and unlabelled videos, encoded or not."""
+    families = [*_asked(settings), *_unlabelled(settings)]
+    return _counts(settings, sum(1 + f.copies + f.negatives for f in families))
+
+
+def status(settings: Settings, name: str) -> str:
+    """How many videos prepare draws."""
+    count = count_evaluation(settings) if name else count_training(settings)
+    return f"prepare draws {count.images} videos {'to evaluate' if name else 'to train'} on"
+
+
+def _counts(settings: Settings, videos: int, group: np.ndarray | None = None) -> Counts:
+    frames = round(videos * max(LENGTH * settings.seconds * FPS, 1.0))
+    width, height = _size(settings)
+    pixels = frames * width * height
+    made = Made(frames, max(width, height), pixels * BYTES, pixels * SECONDS)
+    return Counts(videos, group, frames, made=made)
+
+
+def _trained(settings: Settings) -> list[Family]:
+    return [Family("train", n, settings.copies, 0) for n in range(settings.sources)]
+
+
+def _asked(settings: Settings) -> list[Family]:
+    positives, negatives = settings.positives, settings.negatives
+    return [Family("query", n, positives, negatives) for n in range(settings.queries)]
+
+
+def _unlabelled(settings: Settings) -> list[Family]:
+    return [Family("unlabelled", n, 0, 0) for n in range(settings.unlabelled)]
+
+
+def _size(settings: Settings) -> tuple[int, int]:
+    """(width, height) of a video, pixels; both even, as encoders want them."""
+    return settings.width_px, settings.width_px * 4 // 3 // 2 * 2
 
 
 def _query(family: Family) -> dict[str, Any]:
@@ -103,7 +147,7 @@ def _query(family: Family) -> dict[str, Any]:
 
 def _make(
     settings: Settings, families: list[Family], images: Path
-) -> tuple[list[str], _videos.Found]:
+) -> tuple[list[str], _videos.Decoded]:
     """Draw and encode the families, decode every video: (ids, frames of each)."""
     (images / "videos").mkdir(parents=True, exist_ok=True)
     tasks = [(settings, family, images / "videos") for family in families]
@@ -118,7 +162,7 @@ def _make(
 def _encode(task: tuple[Settings, Family, Path]) -> None:
     """All videos of one family, written; runs in a worker."""
     settings, family, folder = task
-    size = (settings.width_px, settings.width_px * 4 // 3 // 2 * 2)
+    size = _size(settings)
     ids = family.ids()
     source = clips.source(settings.seed, family.kind, family.number, size, settings.seconds)
     plain = clips.plain(settings.seed, ids["source"][0])
@@ -134,6 +178,6 @@ def _encode(task: tuple[Settings, Family, Path]) -> None:
         clips.encode(folder / f"{name}.mp4", other, plain, size, settings.fps)
 
 
-def _note(count: int, what: str, found: _videos.Found) -> str:
-    frames = sum(found.count.values())
-    return f"{count} generated {what}, {len(found.count)} videos, {frames} frames at 1 a second"
+def _note(count: int, what: str, decoded: _videos.Decoded) -> str:
+    frames = sum(decoded.count.values())
+    return f"{count} generated {what}, {len(decoded.count)} videos, {frames} frames at 1 a second"

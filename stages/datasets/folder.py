@@ -5,7 +5,7 @@ distractors. Images that lie in the root itself are trained on without a group.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from ..images.listing import walked
-from . import Evaluation, Training, _images
+from . import Counts, Evaluation, Training, _images
 
 
 class Settings(BaseModel):
@@ -100,12 +100,39 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
 
 def status(settings: Settings, name: str) -> str:
     """What is in place, in a line; nothing is decoded. Raises UserError without images."""
+    root, paths = _listed(settings)
+    instances = {path.split("/")[0] for path in paths if "/" in path}
+    return f"{root}: {len(paths)} images, {len(instances)} sub-folders of them"
+
+
+def count_training(settings: Settings) -> Counts:
+    """The instances that are not evaluated on, and the images that lie in the root."""
+    root, paths = _listed(settings)
+    parts = split_of(root, paths, settings)
+    number = _images.group_numbers(parts.training)
+    group = [number[name] for name, own in parts.training.items() for _ in own]
+    trained = [path for own in parts.training.values() for path in own] + parts.loose
+    files = _images.sample(root, trained)
+    return Counts(
+        len(trained), np.array(group + [-1] * len(parts.loose), dtype=np.int32), files=files
+    )
+
+
+def count_evaluation(settings: Settings, name: str) -> Counts:
+    """The instances that are evaluated on, and the distractors."""
+    root, paths = _listed(settings)
+    parts = split_of(root, paths, settings)
+    evaluated = [path for own in parts.evaluation.values() for path in own] + parts.distractors
+    return Counts(len(evaluated), files=_images.sample(root, evaluated))
+
+
+def _listed(settings: Settings) -> tuple[Path, list[str]]:
+    """(root, relative paths of its images by their suffix). Raises UserError without any."""
     root = _images.folder_at(settings.root, "datasets.folder.root")
     paths, _ = walked(root, _images.SUFFIXES)
     if not paths:
         raise UserError(f"{root}: no images in it; put them there, a sub-folder an instance")
-    instances = {path.split("/")[0] for path in paths if "/" in path}
-    return f"{root}: {len(paths)} images, {len(instances)} sub-folders of them"
+    return root, paths
 
 
 def read_split(settings: Settings) -> Split:
@@ -115,25 +142,32 @@ def read_split(settings: Settings) -> Split:
     """
     root = _images.folder_at(settings.root, "datasets.folder.root")
     paths, skipped = _images.below(root)
+    split = replace(
+        split_of(root, paths, settings), skipped=skipped, same=_images.copies(root, paths)
+    )
+    learned = [p for own in split.training.values() for p in own] + split.loose
+    asked = [p for own in split.evaluation.values() for p in own] + split.distractors
+    _images.refuse_shared(root, split.same, learned, asked)
+    return split
+
+
+def split_of(root: Path, paths: list[str], settings: Settings) -> Split:
+    """Images by relative path, each with its use; no file is opened."""
     instances: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         instances[path.split("/")[0] if "/" in path else ""].append(path)
     loose = instances.pop("", [])
     chosen = choose(instances, settings)
     single = [name for name, own in instances.items() if len(own) == 1 and chosen]
-    split = Split(
+    return Split(
         root=root,
         training={n: own for n, own in instances.items() if n not in chosen and n not in single},
         loose=loose,
         evaluation={name: own for name, own in instances.items() if name in chosen},
         distractors=[instances[name][0] for name in single],
-        skipped=skipped,
-        same=_images.copies(root, paths),
+        skipped=[],
+        same=[],
     )
-    learned = [p for own in split.training.values() for p in own] + loose
-    asked = [p for own in split.evaluation.values() for p in own] + split.distractors
-    _images.refuse_shared(root, split.same, learned, asked)
-    return split
 
 
 def choose(instances: dict[str, list[str]], settings: Settings) -> set[str]:

@@ -13,8 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
-from . import Training
-from ._images import folder_at, refuse_missing
+from . import Counts, Training
+from ._images import folder_at, refuse_missing, sample
 
 PUBLISHED = (
     "github.com/cvdfoundation/google-landmark (s3.amazonaws.com/google-landmark: "
@@ -77,12 +77,19 @@ def training(settings: Settings, images: Path) -> Training:
     )
 
 
+def count_training(settings: Settings) -> Counts:
+    """The landmarks of the list, whose images are not looked for."""
+    listed = training(settings, Path())
+    files = sample(listed.root, listed.path)
+    return Counts(len(listed.image_id), listed.group, files=files, notes=listed.notes)
+
+
 def status(settings: Settings, name: str) -> str:
     """What is in place, in a line: the list, and some images of it. Raises UserError."""
     root = folder_at(settings.root, "datasets.gldv2.root")
-    found = [(len(ids), ids) for _, ids in rows(_list(root))]
-    groups, count = len(found), sum(n for n, _ in found)
-    ids = [i for _, of_group in found for i in of_group]
+    landmarks = [ids for _, ids in rows(_list(root))]
+    ids = [i for of_landmark in landmarks for i in of_landmark]
+    groups, count = len(landmarks), len(ids)
     some = ids[:: max(len(ids) // LOOKED_AT, 1)]
     refuse_missing(root, [_path(i) for i in some], "of a sample; unpack all of the archives")
     odd = "" if (groups, count) == WHOLE else f" (the published list has {WHOLE[0]} and {WHOLE[1]})"

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.console import progress
 from ..core.errors import UserError
 from ..core.plugins import nearest
-from . import Evaluation
-from ._images import folder_at, is_whole, named, refuse_missing
+from . import Counts, Evaluation
+from ._images import folder_at, is_whole, named, refuse_missing, sample
 
 PUBLISHED = (
     "cmp.felk.cvut.cz/revisitop (gnd_*.pkl; the million distractors with their list), "
@@ -53,10 +53,10 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         return _questions(folder, truth, settings.crop_queries)
     if listed.is_file():
         return _distractors(folder, listed)
-    there = sorted(f.name for f in root.iterdir() if f.is_dir())
+    folders = sorted(f.name for f in root.iterdir() if f.is_dir())
     raise UserError(
-        f"evaluation.{name}: neither {truth} nor {listed}{nearest(name, there)}; "
-        f"the folders of {root}: {', '.join(there) or 'none'}"
+        f"evaluation.{name}: neither {truth} nor {listed}{nearest(name, folders)}; "
+        f"the folders of {root}: {', '.join(folders) or 'none'}"
     )
 
 
@@ -78,6 +78,20 @@ def status(settings: Settings, name: str) -> str:
     some = paths[:: max(len(paths) // LOOKED_AT, 1)]
     refuse_missing(folder, some, "of a sample; unpack all of the archives")
     return f"{folder}: {len(paths)} distractors listed; {len(some)} looked for, there"
+
+
+def count_evaluation(settings: Settings, name: str) -> Counts:
+    """Queries and database of the set `name`, or its distractors, as they are listed."""
+    folder = folder_at(settings.root, "datasets.revisitop.root") / name
+    truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
+    if truth.is_file():
+        known = ground_truth(truth)
+        paths = [f"jpg/{n}.jpg" for n in known["qimlist"] + known["imlist"]]
+    elif listed.is_file():
+        paths = [f"jpg/{n}" for n in _list(listed)]
+    else:
+        raise UserError(f"{folder}: neither {truth.name} nor {listed.name}")
+    return Counts(len(paths), files=sample(folder, paths))
 
 
 def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:

@@ -8,20 +8,23 @@ in `frames/<id>/0000.jpg`, one a second; where `videos` is given they are decode
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
-from ..images import video_frames as core_videos
-from . import Evaluation, Training, _videos
+from ..images import video_frames
+from ..images.sets import frame_path
+from . import Counts, Evaluation, Made, Training, _videos
 from ._images import named
+from ._svd_lists import Labels, groups, read_ids, read_labels
 
 PUBLISHED = "svdbase.github.io, by agreement with its authors"
-SUFFIX = ".mp4"
-Labels = dict[str, dict[str, bool]]  # query -> candidate -> whether it is a near-duplicate
+LOOKED_AT = 1000  # videos whose frames are counted to tell how many all of them have
+# About, for a look ahead: bytes of a decoded frame for each of its pixels; its long side where the
+# settings keep it as it is; seconds of one core that a second of video takes.
+BYTES, FRAME_PX, SECONDS = 0.25, 720, 0.15
 
 
 class Settings(BaseModel):
@@ -42,13 +45,9 @@ def training(settings: Settings, images: Path) -> Training:
 
     Videos that the test ground truth names too are left out.
     """
-    labels = read_labels(_list(settings, "train_groundtruth"))
-    tested = set(_members(read_labels(_list(settings, "test_groundtruth"))))
-    ids = [i for i in _members(labels) if i not in tested]
-    if not ids:
-        raise UserError(f"{settings.metadata}: train_groundtruth names no video but test ones")
-    found = _frames(settings, ids, [], "training")
-    good = [i for i in ids if i in found.count]
+    labels, ids = _trained(settings)
+    decoded = _frames(settings, ids, [], "training")
+    good = [i for i in ids if i in decoded.count]
     shared = len(_members(labels)) - len(ids)
     notes = [f"{shared} videos left out that test_groundtruth names too"] if shared else []
     return Training(
@@ -56,31 +55,28 @@ def training(settings: Settings, images: Path) -> Training:
         image_id=good,
         path=good,
         group=groups(labels, good),
-        notes=notes + found.notes(_listed(settings, "training")),
-        frames=found.frames(good),
+        notes=notes + decoded.notes(_listed(settings, "training")),
+        frames=decoded.frames(good),
     )
 
 
 def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """The test queries, what is labelled for them, and all unlabelled videos.
 
-    Broken videos are left out, of the ground truth too; a query without a whole near-duplicate asks
-    nothing. Unlabelled videos that are not there are counted: many cannot be had any more.
+    Broken videos are left out, of the ground truth too; a query without a whole near-duplicate has
+    no positives. Unlabelled videos that are not there are counted: many cannot be had any more.
     """
-    labels = read_labels(_list(settings, "test_groundtruth"))
-    labelled = _members(labels)
-    known = set(labelled)
-    unlabelled = [i for i in read_ids(_list(settings, "unlabeled-data-id")) if i not in known]
-    found = _frames(settings, labelled, unlabelled, "evaluation")
-    asked = {q: _whole(own, found) for q, own in labels.items() if q in found.count}
+    labels, labelled, unlabelled = _evaluated(settings)
+    decoded = _frames(settings, labelled, unlabelled, "evaluation")
+    asked = {q: _whole(own, decoded) for q, own in labels.items() if q in decoded.count}
     candidates = {c for own in asked.values() for c in own}
-    kept = [i for i in [*labelled, *unlabelled] if i in found.count]
+    kept = [i for i in [*labelled, *unlabelled] if i in decoded.count]
     role = {i: "distractor" for i in unlabelled}
     role |= {i: "database" if i in candidates else "query" for i in labelled}
-    lost = len(unlabelled) - sum(i in found.count or i in found.broken for i in unlabelled)
+    lost = len(unlabelled) - sum(i in decoded.count or i in decoded.broken for i in unlabelled)
     notes = [f"{lost} of {len(unlabelled)} unlabelled videos are not there"] if lost else []
-    if absent := [q for q in labels if q not in found.count]:
-        notes.append(f"{len(absent)} queries ask nothing, they are broken: {named(absent)}")
+    if absent := [q for q in labels if q not in decoded.count]:
+        notes.append(f"{len(absent)} queries left out, their videos are broken: {named(absent)}")
     return Evaluation(
         root=_folder(settings.frames, "frames"),
         image_id=kept,
@@ -93,9 +89,44 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
              "negative": [c for c in own if not own[c]]}
             for q, own in asked.items()
         ],
-        notes=notes + found.notes(_listed(settings, "evaluation")),
-        frames=found.frames(kept),
+        notes=notes + decoded.notes(_listed(settings, "evaluation")),
+        frames=decoded.frames(kept),
     )  # fmt: skip
+
+
+def count_training(settings: Settings) -> Counts:
+    """Videos of the training ground truth; frames as of some of those that are decoded."""
+    labels, ids = _trained(settings)
+    folder, present = _present(settings)
+    _refuse_missing([i for i in ids if i not in present], folder, "training")
+    return _counts(settings, ids, groups(labels, ids))
+
+
+def count_evaluation(settings: Settings, name: str = "") -> Counts:
+    """Videos to evaluate on that are there; frames as of some of those that are decoded."""
+    _, labelled, unlabelled = _evaluated(settings)
+    folder, present = _present(settings)
+    _refuse_missing([i for i in labelled if i not in present], folder, "evaluation")
+    return _counts(settings, [*labelled, *(i for i in unlabelled if i in present)])
+
+
+def _counts(settings: Settings, ids: list[str], group: np.ndarray | None = None) -> Counts:
+    """Of videos that are there. Where none of the videos looked at is decoded, each of them is
+    taken to have as many frames as count at most."""
+    folder = Path(settings.frames).expanduser()
+    some = ids[:: max(len(ids) // LOOKED_AT, 1)]
+    decoded = [i for i in some if (folder / i).is_dir()]
+    numbers = [len(os.listdir(folder / i)) for i in decoded]
+    mean = float(np.minimum(numbers, settings.max_frames).mean()) if numbers else None
+    frames = round(len(ids) * (settings.max_frames if mean is None else mean))
+    left = frames * (1 - len(decoded) / max(len(some), 1)) if settings.videos else 0.0
+    px = settings.frame_px or FRAME_PX
+    made = Made(round(left), px, left * BYTES * 0.75 * px**2, left * SECONDS / settings.fps)
+    notes = [f"frames are decoded to {folder}, beside data/"] if left else []
+    if mean is None:
+        notes.append(f"none is decoded yet: {settings.max_frames} frames a video are assumed")
+    files = [folder / frame_path(i, 0) for i in decoded[:: max(len(decoded) // 64, 1)]]
+    return Counts(len(ids), group, frames, files, made if left else None, notes)
 
 
 def status(settings: Settings, name: str) -> str:
@@ -103,67 +134,44 @@ def status(settings: Settings, name: str) -> str:
     tables = ("train_groundtruth", "test_groundtruth")
     labelled = {i for t in tables for i in _members(read_labels(_list(settings, t)))}
     free = [i for i in read_ids(_list(settings, "unlabeled-data-id")) if i not in labelled]
-    folder, there = _present(settings)
-    if absent := sorted(labelled - there.keys()):
+    folder, present = _present(settings)
+    if absent := sorted(labelled - present.keys()):
         raise UserError(f"{folder}: {len(absent)} labelled videos are not there: {named(absent)}")
-    here = sum(i in there for i in free)
+    here = sum(i in present for i in free)
     return f"{folder}: {len(labelled)} labelled videos, {here} of {len(free)} unlabelled ones"
 
 
-def read_ids(path: Path) -> list[str]:
-    """Ids, one a line, without `.mp4`; each once. Raises UserError."""
-    ids = [_id(line.strip(), path, n) for n, line in _lines(path)]
-    return list(dict.fromkeys(ids))
+def _trained(settings: Settings) -> tuple[Labels, list[str]]:
+    """(labels, videos to train on): those of the training ground truth that are no test videos."""
+    labels = read_labels(_list(settings, "train_groundtruth"))
+    tested = set(_members(read_labels(_list(settings, "test_groundtruth"))))
+    ids = [i for i in _members(labels) if i not in tested]
+    if not ids:
+        raise UserError(f"{settings.metadata}: train_groundtruth names no video but test ones")
+    return labels, ids
 
 
-def read_labels(path: Path) -> Labels:
-    """Lines `query candidate label` as a map. Raises UserError with the number of a bad line."""
-    labels: Labels = {}
-    for n, line in _lines(path):
-        fields = line.split()
-        if len(fields) != 3 or fields[2] not in ("0", "1"):
-            raise UserError(f"{path}: line {n}: expected a query, a candidate and 0 or 1")
-        query, candidate = (_id(f, path, n) for f in fields[:2])
-        own = labels.setdefault(query, {})
-        if own.setdefault(candidate, fields[2] == "1") != (fields[2] == "1"):
-            raise UserError(f"{path}: line {n}: {candidate} is 0 and 1 for query {query}")
-    if not labels:
-        raise UserError(f"{path}: no line in it; download it again")
-    return labels
+def _evaluated(settings: Settings) -> tuple[Labels, list[str], list[str]]:
+    """(labels, labelled videos, unlabelled ones) of the test ground truth."""
+    labels = read_labels(_list(settings, "test_groundtruth"))
+    labelled = _members(labels)
+    known = set(labelled)
+    unlabelled = [i for i in read_ids(_list(settings, "unlabeled-data-id")) if i not in known]
+    return labels, labelled, unlabelled
 
 
-def groups(labels: Labels, ids: list[str]) -> np.ndarray:
-    """(n,) int32: videos that positive labels connect have one number; -1 for those alone."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while parent.setdefault(name, name) != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
-    for query, own in labels.items():
-        for candidate, same in own.items():
-            if same:
-                parent[root(candidate)] = root(query)
-    number: dict[str, int] = {}
-    joined = [number.setdefault(root(i), len(number)) if i in parent else -1 for i in ids]
-    found = np.array(joined, dtype=np.int32)
-    sizes = np.bincount(found[found >= 0], minlength=len(number))
-    return np.where((found >= 0) & (sizes[np.maximum(found, 0)] > 1), found, -1).astype(np.int32)
-
-
-def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str) -> _videos.Found:
+def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str) -> _videos.Decoded:
     """Frames of the videos; those `needed` must be there, those `wanted` may be missing."""
-    folder, there = _present(settings)
-    _refuse_missing([i for i in needed if i not in there], folder, part)
-    ids = [*needed, *(i for i in wanted if i in there)]
+    folder, present = _present(settings)
+    _refuse_missing([i for i in needed if i not in present], folder, part)
+    ids = [*needed, *(i for i in wanted if i in present)]
     if settings.videos is None:
         return _videos.counted(folder, ids, settings.max_frames)
     by = _videos.Decoding(
         Path(settings.frames).expanduser(), settings.fps, settings.max_frames, settings.frame_px
     )
     by.check("datasets.svd.frames")
-    return _videos.decode({i: there[i] for i in ids}, by, part)
+    return _videos.decode({i: present[i] for i in ids}, by, part)
 
 
 def _present(settings: Settings) -> tuple[Path, dict[str, Path]]:
@@ -180,16 +188,16 @@ def below(folder: Path) -> dict[str, Path]:
 
     Raises UserError where two have the same.
     """
-    found: dict[str, Path] = {}
+    file_of: dict[str, Path] = {}
     for here, inner, names in os.walk(folder):
         inner.sort()
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
-            if suffix.lower() in core_videos.SUFFIXES and not name.startswith("."):
+            if suffix.lower() in video_frames.SUFFIXES and not name.startswith("."):
                 file = Path(here) / name
-                if found.setdefault(stem, file) != file:
-                    raise UserError(f"{file}: {found[stem]} is video {stem} too; remove one")
-    return found
+                if file_of.setdefault(stem, file) != file:
+                    raise UserError(f"{file}: {file_of[stem]} is video {stem} too; remove one")
+    return file_of
 
 
 def _folder(path: str, key: str) -> Path:
@@ -208,8 +216,8 @@ def _refuse_missing(absent: list[str], folder: Path, part: str) -> None:
         )
 
 
-def _whole(own: dict[str, bool], found: _videos.Found) -> dict[str, bool]:
-    return {c: same for c, same in own.items() if c in found.count}
+def _whole(own: dict[str, bool], decoded: _videos.Decoded) -> dict[str, bool]:
+    return {c: same for c, same in own.items() if c in decoded.count}
 
 
 def _members(labels: Labels) -> list[str]:
@@ -227,19 +235,3 @@ def _list(settings: Settings, name: str) -> Path:
     if not (folder / name).is_file():
         raise UserError(f"{folder}: no {name}; metadata-release.zip of svdbase.github.io has it")
     return folder / name
-
-
-def _lines(path: Path) -> Iterable[tuple[int, str]]:
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not text; unpack it again") from None
-    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-
-
-def _id(text: str, path: Path, line: int) -> str:
-    """An id becomes a path: no separators, no leading dot."""
-    name = text.removesuffix(SUFFIX)
-    if not name or name.startswith(".") or any(c in name for c in "/\\ \t\0"):
-        raise UserError(f"{path}: line {line}: {text[:60]!r} is not a video's id")
-    return name

@@ -1,1 +1,1 @@
-"""The method, one file per idea: views, pairs, whitening, fusion, prototypes, loss, student."""
+"""The method, one file an idea: pairs, whitening, fusion, prototypes, student, losses."""

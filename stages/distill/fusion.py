@@ -48,6 +48,6 @@ STRATEGIES: dict[str, Callable[[Array, np.random.Generator], Array]] = {
 
 
 def _filled(negatives_NN: Array, sims_TNN: Array) -> Array:
-    """`negatives_NN`, its diagonal set to the largest of the teachers' there."""
+    """`negatives_NN`, its diagonal set to the largest of the teachers' similarities."""
     np.fill_diagonal(negatives_NN, sims_TNN.diagonal(axis1=1, axis2=2).max(0))
     return negatives_NN

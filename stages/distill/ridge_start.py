@@ -9,14 +9,14 @@ from ..core import console, runtime
 from ..core.errors import UserError
 from ..images.replay import Replay
 from ..images.sets import TrainSet
-from ..nets import layers
-from ..nets.prefetch import ahead
+from ..nets import embed
 from . import student as students
 from .prototypes import Means, ridge_by_groups
 from .student import Student
 from .targets import Prototypes
 
 RIDGE_VIEWS = 4000  # training views that the ridge start is fitted on
+BATCH = 64  # views through the network at once
 
 
 def ridge(
@@ -42,10 +42,10 @@ def old_model_prototypes(
     old_model = students.load(folder)
     if old_model.dim != dim:
         raise UserError(
-            f"train.compatible_with: {folder} has {old_model.dim} dimensions, the new student {dim}; "
-            f"set fuse.dim to {old_model.dim}"
+            f"train.compatible_with: {folder} has {old_model.dim} dimensions, the new student "
+            f"{dim}; set fuse.dim to {old_model.dim}"
         )
-    layers.ready(old_model, runtime.device())
+    embed.ready(old_model, runtime.device())
     rows = np.arange(len(views.view_image))
     descriptor = features(
         old_model, views, rows, old_model.config.get("view_px", old_model.image_px), "the old model"
@@ -59,11 +59,14 @@ def features(
     student: Student, views: TrainSet, rows: np.ndarray, px: int, label: str, head: bool = True
 ) -> np.ndarray:
     """(b, d) float32 of view rows: descriptors, or what the head maps."""
-    device, out = runtime.device(), []
+
+    def name(job: np.ndarray, row: int) -> str:
+        return str(views.file(*views.source(int(job[row]))))
+
     net = student.eval() if head else student.eval().features
-    jobs = [rows[i : i + 64] for i in range(0, len(rows), 64)]
-    loaded = ahead(Replay(views, px).rows, jobs)
-    with torch.inference_mode():
-        for pixels in console.progress(loaded, total=len(jobs), label=label):
-            out.append(net(layers.as_input(pixels, device)).float().cpu().numpy())
-    return np.concatenate(out)
+    jobs = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+    described = embed.descriptors(
+        net, Replay(views, px).rows, jobs, scales=None, device=runtime.device(), label=label,
+        name=name,
+    )  # fmt: skip
+    return np.concatenate([part for _, part in described])

@@ -12,10 +12,10 @@ from ..images.sets import TrainSet
 
 def read_whitened(path: Path, views: TrainSet) -> store.Stored:
     """A teacher's whitened descriptors, row for row the stored `views`. Raises UserError."""
-    found = store.Stored(path, "whitened")
-    if found.text("train") != views.digest or len(found["descriptor"]) != len(views.view_image):
+    stored = store.Stored(path, "whitened")
+    if stored.text("train") != views.digest or len(stored["descriptor"]) != len(views.view_image):
         raise UserError(f"{path}: of other stored views; extract and whiten again")
-    return found
+    return stored
 
 
 @dataclass(frozen=True)

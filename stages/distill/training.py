@@ -1,6 +1,7 @@
 """The training loop: replayed views in, better weights out; resumable to the same weights."""
 
 import io
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -11,17 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import console, runtime
-from ..images.replay import Replay
+from ..core import console, machine, runtime
+from ..images.replay import CACHE_BYTES, Replay
 from ..images.sets import TrainSet
-from ..nets.layers import as_input
+from ..nets.embed import as_input
 from ..nets.prefetch import ahead
-from .objective import Objective, rate
+from .losses import Objective
 from .student import Student
 from .targets import Prototypes, Targets
 
 CHECKPOINT_SECONDS = 60.0
-CACHE_BYTES = 2 << 30  # decoded images that the loading processes keep, together
 HELD_OUT_STEPS = 8  # batches of the held-out shard that the loss is measured on
 State = dict[str, Tensor]
 
@@ -54,7 +54,7 @@ class Best:
 class Loop:
     """Trains `student` in place; `run` leaves it with the best weights.
 
-    `probe` measures retrieval (percent), None where no groups were set aside; then the loss on the
+    `probe` measures retrieval (percent), None without validation groups; then the loss on the
     held-out shard decides, and without one the last weights are kept.
     """
 
@@ -73,7 +73,7 @@ class Loop:
         self.view_prototype = prototypes.view_prototype
         self.device = next(student.parameters()).device
         self.prototype = torch.from_numpy(prototypes.prototype).to(self.device)
-        self.replay = Replay(views, plan.view_px, CACHE_BYTES // max(runtime.workers(), 1))
+        self.replay = Replay(views, plan.view_px, CACHE_BYTES // max(machine.workers(), 1))
         self.steps = plan.epochs * targets.steps
         self.step = 0  # steps done
         self.best: Best | None = None
@@ -145,13 +145,19 @@ class Loop:
         amp = torch.autocast("cuda", torch.bfloat16) if self.plan.amp else nullcontext()
         with amp:
             anchor, positive = self.student(x[:n]), self.student(x[n:])
-        target = prototype = None
-        if self.objective.needs("relation"):
-            target = torch.from_numpy(targets.target(step).astype(np.float32)).to(self.device)
-        if self.objective.needs("prototype"):
+        return self.objective(anchor, positive, self._given(targets, step))
+
+    def _given(self, targets: Targets, step: int) -> dict[str, Tensor]:
+        """What the losses need of the ensemble on batch `step` of `targets`."""
+        given = {}
+        if "target" in self.objective.needs:
+            target = targets.target(step).astype(np.float32)
+            given["target"] = torch.from_numpy(target).to(self.device)
+        if "prototype" in self.objective.needs:
             rows = self.view_prototype[targets.rows(step)]
-            prototype = self.prototype[torch.from_numpy(rows.astype(np.int64)).to(self.device)]
-        return self.objective(anchor, positive, target, prototype)
+            row = torch.from_numpy(rows.astype(np.int64)).to(self.device)
+            given["prototype"] = self.prototype[row]
+        return given
 
     def _batches(self) -> Iterator[Tensor]:
         return ahead(self._pixels, range(self.step, self.steps))
@@ -241,6 +247,11 @@ class Loop:
         torch.set_rng_state(state["random"])
         console.say(f"going on after step {self.step} of {self.steps}")
         return True
+
+
+def rate(step: int, steps: int, first: float, last: float) -> float:
+    """Learning rate before `step` of `steps`: half a cosine from `first` to `last`."""
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
 
 
 def snapshot(student: Student) -> State:

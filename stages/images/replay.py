@@ -11,6 +11,8 @@ from ..core.errors import UserError
 from . import augmentation, reading, rendering
 from .sets import TrainSet
 
+CACHE_BYTES = 2 << 30  # decoded images that all loading processes of a training keep together
+
 
 class Replay:
     """Pixels of the stored views of `views` at `px` x `px`.

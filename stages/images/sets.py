@@ -73,16 +73,28 @@ class TrainSet:
         path = str(self.path[image])
         return self.root / (path if frame < 0 else frame_path(path, frame))
 
+    @property
+    def videos(self) -> bool:
+        """Whether the images are videos, of which views show frames."""
+        return "frame" in self.columns
+
+    def thumbnail(self, image: int) -> Path:
+        """What stands for image `image`: itself, or of a video the middle frame of those shown."""
+        if not self.videos:
+            return self.file(image)
+        first, last = np.searchsorted(self.view_image, (image, image + 1))
+        frames = np.sort(self.view[first:last, self.columns.index("frame")])
+        return self.file(image, int(frames[len(frames) // 2]))
+
     def source(self, view: int) -> tuple[int, int]:
         """What view `view` (a row) shows: its image, and the frame of it, -1 for no video."""
-        video = "frame" in self.columns
-        frame = int(self.view[view, self.columns.index("frame")]) if video else -1
+        frame = int(self.view[view, self.columns.index("frame")]) if self.videos else -1
         return int(self.view_image[view]), frame
 
     def check_images(self) -> None:
         """Raise UserError where the images are not those that prepare met."""
         paths: Iterable[str] = self.path
-        if "frame" in self.columns:
+        if self.videos:
             paths = shown(self.path, self.view_image, self.view[:, self.columns.index("frame")])
         _check_images(self.root, paths, self.images)
 
@@ -163,8 +175,8 @@ def _images_digest(f: store.Stored) -> str:
 def checked_start(start: np.ndarray, videos: int, where: str) -> np.ndarray:
     """(n + 1,) int64 first frames of `videos` videos; UserError where they cannot be that."""
     start = np.asarray(start)
-    good = start.shape == (videos + 1,) and start.dtype.kind in "iu" and start[0] == 0
-    if not good or (np.diff(start.astype(np.int64)) < 1).any():
+    counts = start.shape == (videos + 1,) and start.dtype.kind in "iu" and start[0] == 0
+    if not counts or (np.diff(start.astype(np.int64)) < 1).any():
         raise UserError(f"{where}: start does not count one frame or more of each video")
     return start.astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Videos to frames by PyAV: a folder of JPEGs a video, there when it is whole."""
+"""Videos to frames by PyAV: a folder of JPEGs for each video, made whole or not at all."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ def extract(
 ) -> int:
     """Write a video's first frames, long side at most `px`, to `folder`; how many. UserError.
 
-    The folder is there when all of it is; where it was there already nothing is decoded.
+    The folder appears when all its frames are in it; where it exists nothing is decoded.
     """
     if folder.is_dir():
         return count(folder, most)
@@ -102,42 +102,13 @@ def _crashed(task: tuple[Path, Path]) -> int | str:
     return f"{task[0]}: its decoder crashes on it"
 
 
-def listed(path: Path) -> tuple[Path, list[str]]:
-    """(root, paths relative to it): the videos that a file, a folder or a list file means.
-
-    No paths where it means none. A folder is searched with all below it, hidden files aside.
-    Raises UserError for a list that names other files too.
-    """
-    if path.is_dir():
-        found = (f for f in path.rglob("[!.]*") if is_video(f) and f.is_file())
-        return path, sorted(f.relative_to(path).as_posix() for f in found)
-    if is_video(path):
-        return path.parent, [path.name]
-    try:
-        lines = [x.strip() for x in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    except UnicodeDecodeError:  # an image
-        lines = []
-    named = [x for x in lines if is_video(Path(x))]
-    if named and (others := [x for x in lines if x and not is_video(Path(x))]):
-        raise UserError(
-            f"{path}: names videos and {others[0]}, which is none; describe videos and images "
-            "one after the other"
-        )
-    return path.parent, named
-
-
-def is_video(path: Path) -> bool:
-    """Whether a path is a video's by its suffix."""
-    return path.suffix.lower() in SUFFIXES
-
-
 def count(folder: Path, most: int = MOST) -> int:
     """Frames `0000.jpg`, `0001.jpg` ... of a folder, `most` at most. UserError for none or gaps."""
-    there = {f for f in os.listdir(folder) if f.endswith(".jpg")}
-    number = min(len(there), most)
+    names = {f for f in os.listdir(folder) if f.endswith(".jpg")}
+    number = min(len(names), most)
     if not number:
         raise UserError(f"{folder}: no frames in it")
-    if absent := [f for f in (f"{i:04d}.jpg" for i in range(number)) if f not in there]:
+    if absent := [f for f in (f"{i:04d}.jpg" for i in range(number)) if f not in names]:
         raise UserError(
             f"{folder}: no frame {absent[0]}; they are numbered from 0000.jpg on without a gap"
         )

@@ -33,16 +33,3 @@ class Normalise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = (x - self.mean) / self.std
         return x.flip(1) if self.bgr else x
-
-
-def as_input(pixels: Tensor, device: torch.device) -> Tensor:
-    """(B, H, W, 3) uint8 pixels to (B, 3, H, W) float32 in [0, 1] on `device`, channels last."""
-    return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
-
-
-def ready(net: nn.Module, device: torch.device) -> nn.Module:
-    """`net` on `device` with channels-last weights, TF32 allowed on a GPU."""
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
-    return net.to(device).to(memory_format=torch.channels_last)

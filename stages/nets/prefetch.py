@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..core.errors import UserError
-from ..core.runtime import workers
+from ..core.machine import workers
 
 T = TypeVar("T")
 

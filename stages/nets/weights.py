@@ -14,6 +14,7 @@ from ..core.errors import UserError
 from ..core.files import digest_of_file
 
 State = dict[str, torch.Tensor]
+BACKBONE = re.compile(r"^backbone\.")
 HUB = ("huggingface.co", 443)
 ALIASES = {  # short names of students; resnets start where the paper's did
     "resnet18": "resnet18.tv_in1k",
@@ -48,7 +49,7 @@ def pretrained(name: str) -> tuple[State | None, str]:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises many kinds; all mean "not to be had"
         raise UserError(
-            f"{name}: its weights cannot be had from the hub "
+            f"{name}: its weights cannot be downloaded from the hub "
             f"({str(error).splitlines()[0][:150]}); give a file instead"
         ) from None
     return model.state_dict(), f"hub:{name}"
@@ -79,8 +80,8 @@ def check_file(path: Path, sha256: str | None) -> None:
     """Raise UserError where `path` is missing or is not the file that `sha256` is of."""
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
-    if sha256 and (found := digest_of_file(path, "sha256")) != sha256:
-        raise UserError(f"{path}: sha256 is {found}, not {sha256}: another or half a download")
+    if sha256 and (actual := digest_of_file(path, "sha256")) != sha256:
+        raise UserError(f"{path}: sha256 is {actual}, not {sha256}: another or half a download")
 
 
 def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ...] = ()) -> None:
@@ -102,9 +103,13 @@ def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ..
 
 
 def digest_of_state(module: torch.nn.Module) -> str:
-    """Digest of a module's weights: names, shapes and bytes."""
+    """Digest of a module's weights: names, shapes and bytes.
+
+    Under the names of 0.1 (`trunk` for `backbone`), so that its indexes know their student still.
+    """
     hasher = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(module.state_dict().items()):
+    state = {BACKBONE.sub("trunk.", name): value for name, value in module.state_dict().items()}
+    for name, value in sorted(state.items()):
         hasher.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         hasher.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()

@@ -1,1 +1,1 @@
-"""Embed, rank, score: arrays in, arrays out."""
+"""Rank and score: arrays in, arrays out; one file a protocol in protocols/."""

@@ -1,4 +1,4 @@
-"""A set's question: which rows ask, which are searched, what is right; with or without distractors.
+"""A set and its ground truth: queries, database, positives; with or without distractors.
 
 A collection of distractors is described once for each model, and joined to the database of every
 set that names it. The database is read where it lies, in blocks.
@@ -25,7 +25,7 @@ SAME = ("weights", "scales", "image_px")  # what a set and its distractors must 
 
 @dataclass(frozen=True)
 class Described:
-    """One model's descriptors of a set: queries (in the order asked) and database.
+    """One model's descriptors of a set: queries (in the order of the ground truth) and database.
 
     Of videos both are `Clips`: the frames of all videos of the set, read when they are needed.
     """
@@ -73,7 +73,7 @@ class Benchmark:
         return cls(name, images, query, own, truth, similarity)
 
     def among(self, folder: Path, name: str) -> "Benchmark":
-        """The same question among the distractors of set `name` as well."""
+        """The same queries among the distractors of set `name` as well."""
         if self.images.start is not None:
             raise UserError(f"{self.set}: distractors of videos are a part of their own set")
         return replace(
@@ -112,22 +112,18 @@ class Benchmark:
             database = Joined([database, more["descriptor"]])
         return Described(rows[self.query], database, *about)
 
-    @property
-    def answers(self) -> list[dict[str, Array]]:
-        """Rows of the database by kind of answer, of each query."""
-        return [q.answers for q in self.truth.queries]
-
     def ranks(self, query: Any, database: Any) -> list[dict[str, Array]]:
-        """Ranks of each query's answers by kind, of unit rows (q, d) against (n, d)."""
+        """Ranks by list of the ground truth, of each query: unit rows (q, d) against (n, d)."""
         if isinstance(query, Clips):
-            return video.ranks(self._compared(query, database), self.answers)
-        return rank.ranks(query, database, self.answers)
+            return video.ranks(self._compared(query, database), self.truth.lists)
+        return rank.ranks(query, database, self.truth.lists, self.truth.protocol.masked)
 
     def first_rows(self, query: Any, database: Any, k: int) -> Array:
         """(q, k) rows of the database that come first for each query."""
         if isinstance(query, Clips):
             return np.array([rank.top(row, k) for row in self._compared(query, database)])
-        return rank.first_rows(query, database, k)
+        mask = self.truth.lists if self.truth.protocol.masked else None
+        return rank.first_rows(query, database, k, mask)
 
     def similarities(self, query: Any, database: Any, rows: Array) -> Array:
         """(q, b) float32 similarities of the queries with some rows of the database."""
@@ -138,7 +134,9 @@ class Benchmark:
     def _compared(self, query: Clips, database: Clips) -> Array:
         """(q, n) float32 similarities of videos; -inf where one is no candidate."""
         sims = video.similarities(query, database, self.similarity, self.own)
-        return video.masked(sims, self.answers) if self.truth.protocol == "svd" else sims
+        if self.truth.protocol.masked:
+            rank.masked(sims, self.truth.lists, rank.labelled(self.truth.lists))
+        return sims
 
     def rules(self, described: Described, **changes: str) -> scoring_rules.ScoringRules:
         """The rules of a score of `described`; `changes` are fields that say otherwise."""
@@ -168,28 +166,23 @@ class Benchmark:
 
         Up to `rows` rows drawn by seed, and up to as many more of the queries' positives. Verdicts
         are 1 positive, 0 negative, -1 not to be counted: junk, and rows that are here only because
-        they answer another query, which would make negatives look nearer than they are.
+        they are positives of another query, which would make negatives look nearer than they are.
         """
         rng = np.random.default_rng(seed)
         drawn = np.sort(rng.permutation(self.count)[:rows])
-        wanted = [v for q in self.truth.queries for v in _positives(q.answers)]
-        positive = np.unique(np.concatenate(wanted)) if wanted else np.zeros(0, np.int64)
+        positives, junk = self.truth.positives, self.truth.junk
+        positive = np.unique(np.concatenate([*positives, np.zeros(0, np.int64)]))
         kept = np.unique(np.r_[drawn, rng.permutation(positive)[:rows]]).astype(np.int64)
         verdict = np.where(np.isin(kept, drawn), 0, -1).astype(np.int8)
-        mask = np.tile(verdict, (len(self.query), 1))
-        if self.truth.protocol == "svd":
-            answered = np.unique(np.concatenate([r for a in self.answers for r in a.values()]))
-            mask[:, np.isin(kept, answered)] = -1  # labelled, and for others: no candidate
-            for line, a in zip(mask, self.answers, strict=True):
-                line[np.isin(kept, a["negative"])] = 0
-        for line, q in zip(mask, self.truth.queries, strict=True):
-            line[np.isin(kept, np.concatenate([*_positives(q.answers), np.zeros(0, np.int64)]))] = 1
-            line[np.isin(kept, q.answers.get("junk", ()))] = -1
-        return kept, mask
-
-
-def _positives(answers: dict[str, Array]) -> list[Array]:
-    return [rows for kind, rows in answers.items() if kind not in ("junk", "negative")]
+        verdicts = np.tile(verdict, (len(self.query), 1))
+        if self.truth.protocol.masked:
+            verdicts[:, np.isin(kept, rank.labelled(self.truth.lists))] = -1  # for other queries
+            for line, lists in zip(verdicts, self.truth.lists, strict=True):
+                line[np.isin(kept, rank.all_rows(lists))] = 0
+        for line, right, left_out in zip(verdicts, positives, junk, strict=True):
+            line[np.isin(kept, right)] = 1
+            line[np.isin(kept, left_out)] = -1
+        return kept, verdicts
 
 
 def _of_set(stored: store.Stored, images: EvaluationSet, name: str) -> store.Stored:

@@ -1,4 +1,4 @@
-"""Which database images answer which query, checked once when it is read."""
+"""Which database images are right for which query, checked once when it is read."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -7,67 +7,82 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import UserError
-
-# The lists of ids that a query has in each protocol; `negative` and `junk` may be empty.
-ANSWERS = {
-    "revisitop": ("easy", "hard", "junk"),
-    "positives": ("positive", "junk"),
-    "svd": ("positive", "negative"),
-}
+from . import protocols
+from .protocols import Protocol
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question and what is right: rows of the database by kind of answer."""
+    """A query and its ground truth: rows of the database by list of the protocol."""
 
     image_id: str
-    answers: dict[str, np.ndarray]
+    lists: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Which database images answer which query (`<set>.json`), as rows of the database."""
+    """The ground truth of a set (`<set>.json`), as rows of the database."""
 
-    protocol: str
+    protocol: Protocol
     queries: tuple[Query, ...]
 
     @classmethod
     def parse(cls, values: Any, database: np.ndarray, where: str) -> "GroundTruth":
         """Resolve a ground-truth map against the ids of the `database`, in its order.
 
-        Raises UserError for an unknown protocol, a missing list, an id that is not there or that is
-        two kinds of answer, and a query that is there twice.
+        Raises UserError for an unknown protocol, a missing list, an id that is not in the database
+        or in two lists of a query, and a query that is listed twice.
         """
-        protocol = values.get("protocol") if isinstance(values, dict) else None
-        if protocol not in ANSWERS or not isinstance(values.get("queries"), list):
-            raise UserError(f"{where}: no ground truth with a protocol of {', '.join(ANSWERS)}")
+        name = values.get("protocol") if isinstance(values, dict) else None
+        if name not in protocols.names() or not isinstance(values.get("queries"), list):
+            raise UserError(
+                f"{where}: not a ground truth: expected a map with a list of queries and a "
+                f"protocol, one of {', '.join(protocols.names())}"
+            )
+        protocol = protocols.load(name)
         row = {str(image): i for i, image in enumerate(database)}
         queries = tuple(_query(q, protocol, row, where) for q in values["queries"])
         seen: set[str] = set()
-        for name in (q.image_id for q in queries):
-            if name in seen:
-                raise UserError(f"{where}: query {name} is there twice")
-            seen.add(name)
+        for image_id in (q.image_id for q in queries):
+            if image_id in seen:
+                raise UserError(f"{where}: query {image_id} is listed twice; remove one")
+            seen.add(image_id)
         return cls(protocol, queries)
 
+    @property
+    def lists(self) -> list[dict[str, np.ndarray]]:
+        """Of each query: rows of the database by list."""
+        return [q.lists for q in self.queries]
 
-def _query(values: dict[str, Any], protocol: str, row: dict[str, int], where: str) -> Query:
+    @property
+    def positives(self) -> list[np.ndarray]:
+        """Of each query: rows that are right at some difficulty."""
+        return [self.protocol.positive(q.lists) for q in self.queries]
+
+    @property
+    def junk(self) -> list[np.ndarray]:
+        """Of each query: rows that never count."""
+        return [self.protocol.junk(q.lists) for q in self.queries]
+
+
+def _query(values: dict[str, Any], protocol: Protocol, row: dict[str, int], where: str) -> Query:
     if not isinstance(values, dict) or "image_id" not in values:
         raise UserError(f"{where}: a query has no image_id")
-    name, answers = str(values["image_id"]), {}
-    for kind in ANSWERS[protocol]:
-        ids = values.get(kind)
+    image_id, lists = str(values["image_id"]), {}
+    for name in protocol.lists:
+        ids = values.get(name)
         if not isinstance(ids, list):
-            raise UserError(f"{where}: query {name} has no list {kind!r}")
+            raise UserError(f"{where}: query {image_id} has no list {name!r}")
         if missing := [str(i) for i in ids if str(i) not in row]:
             raise UserError(
-                f"{where}: query {name}: {len(missing)} ids of {kind!r} are not in the database, "
-                f"the first: {missing[0]}"
+                f"{where}: query {image_id}: {len(missing)} ids of {name!r} are not in the "
+                f"database, the first: {missing[0]}"
             )
-        answers[kind] = np.array(sorted({row[str(i)] for i in ids}), dtype=np.int64)
-    for one, other in combinations(answers, 2):
+        lists[name] = np.array(sorted({row[str(i)] for i in ids}), dtype=np.int64)
+    for one, other in combinations(lists, 2):
         if both := {str(i) for i in values[one]} & {str(i) for i in values[other]}:
             raise UserError(
-                f"{where}: query {name}: {min(both)} is in {one!r} and in {other!r}; one is wrong"
+                f"{where}: query {image_id}: {min(both)} is in {one!r} and in {other!r}; "
+                "keep it in one of them"
             )
-    return Query(name, answers)
+    return Query(image_id, lists)

@@ -58,20 +58,20 @@ class Joined:
         out: Array | None = None
         for p in np.unique(part):
             here = part == p
-            found = self.parts[p][index[here] - self._ends[p]]
-            out = np.empty((len(index), found.shape[1]), found.dtype) if out is None else out
-            out[here] = found
+            rows = self.parts[p][index[here] - self._ends[p]]
+            out = np.empty((len(index), rows.shape[1]), rows.dtype) if out is None else out
+            out[here] = rows
         return self.parts[0][:0] if out is None else out
 
     def _slice(self, start: int, stop: int) -> Array:
-        found = [
+        slices = [
             part[max(start - first, 0) : stop - first]
             for part, first in zip(self.parts, self._ends.tolist(), strict=False)
             if start < first + len(part) and first < stop
         ]
-        if len(found) == 1:
-            return found[0]
-        return np.concatenate(found) if found else self.parts[0][:0]
+        if len(slices) == 1:
+            return slices[0]
+        return np.concatenate(slices) if slices else self.parts[0][:0]
 
 
 class Mapped:

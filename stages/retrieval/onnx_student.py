@@ -46,8 +46,8 @@ class Exported:
         except Exception as error:  # the runtime has kinds of its own
             line = str(error).splitlines()[0][:150]
             raise UserError(f"{file}: cannot be read as ONNX ({line}); export again") from None
-        found = session.get_modelmeta().custom_metadata_map.get(METADATA)
-        about = json.loads(found) if found else None
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA)
+        about = json.loads(text) if text else None
         if not isinstance(about, dict) or about.get("format") != store.file_format("exported"):
             raise UserError(f"{file}: not a student that `whiten-mtd export` wrote")
         if odd := [k for k, of in NEEDED.items() if k not in about or not isinstance(about[k], of)]:

@@ -11,30 +11,21 @@ from matplotlib.patches import Rectangle
 from ..images import reading, rendering
 
 GREEN, RED, GREY, BLUE = "#1f8a5b", "#c8453a", "#9aa5b1", "#33658a"
+COLOURS = {"student": GREEN, "asymmetric": GREEN, "ensemble": BLUE, "fused": BLUE}
 THUMB_PX = 112
 
 
 def bars(path: Path, scores: dict[str, Any], title: str) -> None:
     """mAP of every model by difficulty; teachers raw and whitened."""
     rows: list[tuple[str, dict[str, Any], str]] = []
-    for model, found in scores.items():
-        if "raw" in found:
+    for model, of_model in scores.items():
+        if "raw" in of_model:
             rows += [
-                (f"{model}, raw", found["raw"], GREY),
-                (f"{model}, whitened", found["whitened"], BLUE),
+                (f"{model}, raw", of_model["raw"], GREY),
+                (f"{model}, whitened", of_model["whitened"], BLUE),
             ]
         else:
-            rows.append(
-                (
-                    model,
-                    found,
-                    GREEN
-                    if model in ("student", "asymmetric")
-                    else BLUE
-                    if model == "fused"
-                    else GREY,
-                )
-            )
+            rows.append((model, of_model, COLOURS.get(model, GREY)))
     difficulties = list(scores["student"])
     figure = Figure(
         figsize=(3.4 * len(difficulties) + 1.2, 0.32 * len(rows) + 1.1), layout="constrained"
@@ -42,7 +33,7 @@ def bars(path: Path, scores: dict[str, Any], title: str) -> None:
     axes = figure.subplots(1, len(difficulties), sharey=True, squeeze=False)[0]
     axes[0].invert_yaxis()
     for axis, difficulty in zip(axes, difficulties, strict=True):
-        values = [found.get(difficulty, {}).get("map", 0.0) for _, found, _ in rows]
+        values = [of_row.get(difficulty, {}).get("map", 0.0) for _, of_row, _ in rows]
         drawn = axis.barh(range(len(rows)), values, color=[c for _, _, c in rows])
         axis.bar_label(drawn, fmt="%.1f", padding=2, fontsize=8)
         axis.set_yticks(range(len(rows)), [label for label, _, _ in rows], fontsize=8)

@@ -5,12 +5,12 @@ The database is read in blocks, once for as many queries as `HELD_BYTES` of simi
 may be an array, a memory map or `rows.Rows`. Nothing of it is kept but a block.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..core import machine
 from .lazy_rows import Rows
 
 Array = np.ndarray
@@ -33,44 +33,81 @@ def similarities(
         yield first, sims
 
 
-def ranks_of(sims: Array, wanted: Array) -> Array:
-    """0-based ranks of the rows `wanted` (p,) by the similarities `sims` (n,); ties by row."""
-    if not len(wanted):
+def ranks_of(sims: Array, rows: Array) -> Array:
+    """0-based ranks of the database `rows` (p,) by the similarities `sims` (n,); ties by row."""
+    if not len(rows):
         return np.zeros(0, dtype=np.int64)
-    score = sims[wanted]
+    score = sims[rows]
     levels, level = np.unique(score, return_inverse=True)
-    rivals = sims[sims >= levels[0]]  # only these can stand before any of the wanted
+    rivals = sims[sims >= levels[0]]  # only these can stand before any of the rows
     rivals.sort()  # numpy's vector sort is faster than a search for each rival's place
     above = len(rivals) - np.searchsorted(rivals, levels, side="right")
     equal = len(rivals) - above - np.searchsorted(rivals, levels, side="left")
-    earlier = np.zeros(len(wanted), dtype=np.int64)
+    tied = np.zeros(len(rows), dtype=np.int64)  # rows of the same score that stand before
     for i in np.flatnonzero(equal[level] > 1):  # ties are rare: look at each
-        earlier[i] = np.count_nonzero(sims[: wanted[i]] == score[i])
-    return above[level] + earlier
+        tied[i] = np.count_nonzero(sims[: rows[i]] == score[i])
+    return above[level] + tied
+
+
+def by_list(ranks: Array, lists: dict[str, Array]) -> dict[str, Array]:
+    """`ranks` of the rows of all `lists`, one list after the other, as ranks by list."""
+    cuts = np.cumsum([len(rows) for rows in lists.values()])[:-1]
+    return dict(zip(lists, np.split(ranks, cuts), strict=True))
+
+
+def all_rows(lists: dict[str, Array]) -> Array:
+    """The database rows of all lists, one list after the other."""
+    return np.concatenate([*lists.values(), np.zeros(0, np.int64)]).astype(np.int64, copy=False)
+
+
+def labelled(lists: Sequence[dict[str, Array]]) -> Array:
+    """Database rows that are in a list of any query, ascending."""
+    return np.unique(np.concatenate([all_rows(of_query) for of_query in lists] or [all_rows({})]))
+
+
+def masked(sims: Array, lists: Sequence[dict[str, Array]], among: Array) -> Array:
+    """`sims` (q, n) in place: -inf where a row is no candidate of a query.
+
+    A query's candidates are the rows of its own lists, and all that are not `among` those labelled
+    for some query; what is labelled for other queries only was never compared with it.
+    """
+    for row, of_query in zip(sims, lists, strict=True):
+        row[np.setdiff1d(among, all_rows(of_query))] = -np.inf
+    return sims
 
 
 def ranks(
-    query: Array, database: Rows, wanted: Sequence[dict[str, Array]]
+    query: Array, database: Rows, lists: Sequence[dict[str, Array]], mask: bool = False
 ) -> list[dict[str, Array]]:
-    """For each query the ranks of its `wanted` database rows, by kind of answer."""
-    if len(query) != len(wanted):
-        raise ValueError(f"{len(query)} queries, but answers to {len(wanted)}")
-    joined = [np.concatenate(list(answers.values())) for answers in wanted]
+    """For each query the ranks of the database rows of its `lists`, by list; `mask`: see masked."""
+    if len(query) != len(lists):
+        raise ValueError(f"{len(query)} queries, but lists of {len(lists)}")
+    rows = [all_rows(of_query) for of_query in lists]
     out = []
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # a sort needs no lock
-        for first, sims in similarities(query, database):
+    with ThreadPoolExecutor(machine.cores()) as pool:  # a sort needs no lock
+        for first, sims in _compared(query, database, lists if mask else None):
             some = slice(first, first + len(sims))
-            for answers, places in zip(
-                wanted[some], pool.map(ranks_of, sims, joined[some]), strict=True
-            ):
-                cuts = np.cumsum([len(a) for a in answers.values()])[:-1]
-                out.append(dict(zip(answers, np.split(places, cuts), strict=True)))
+            of_rows = pool.map(ranks_of, sims, rows[some])
+            out += [by_list(r, q) for r, q in zip(of_rows, lists[some], strict=True)]
     return out
 
 
-def first_rows(query: Array, database: Rows, k: int) -> Array:
-    """(q, k) database rows that come first for each query."""
-    return np.array([top(row, k) for _, sims in similarities(query, database) for row in sims])
+def first_rows(
+    query: Array, database: Rows, k: int, mask: Sequence[dict[str, Array]] | None = None
+) -> Array:
+    """(q, k) database rows that come first for each query; `mask`: lists by which to mask."""
+    return np.array([top(row, k) for _, sims in _compared(query, database, mask) for row in sims])
+
+
+def _compared(
+    query: Array, database: Rows, mask: Sequence[dict[str, Array]] | None
+) -> Iterator[tuple[int, Array]]:
+    """`similarities`, masked by the lists `mask` of the queries where they are given."""
+    among = None if mask is None else labelled(mask)
+    for first, sims in similarities(query, database):
+        if mask is not None and among is not None:
+            masked(sims, mask[first : first + len(sims)], among)
+        yield first, sims
 
 
 def top(sims: Array, k: int) -> Array:

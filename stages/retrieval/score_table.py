@@ -3,7 +3,6 @@
 from typing import Any
 
 from ..core import console
-from .metrics import DIFFICULTIES
 
 OLD_ROWS = {"fused": "ensemble", "earlier": "old_model", "compatible": "new_on_old"}
 
@@ -17,11 +16,11 @@ def renamed(table: dict[str, Any], where: str = "") -> dict[str, Any]:
     return {s: {OLD_ROWS.get(m, m): x for m, x in of.items()} for s, of in table.items()}
 
 
-def flat(found: dict[str, Any]) -> dict[str, Any]:
+def flat(by_model: dict[str, Any]) -> dict[str, Any]:
     """`{model: x}` and `{teacher: {raw: x, whitened: y}}` as one map by readable label."""
     return {
         label: value
-        for model, entry in found.items()
+        for model, entry in by_model.items()
         for label, value in (
             {f"{model} {k}": v for k, v in entry.items()}.items()
             if isinstance(entry, dict) and "raw" in entry
@@ -32,9 +31,11 @@ def flat(found: dict[str, Any]) -> dict[str, Any]:
 
 def as_text(table: dict[str, Any]) -> str:
     """mAP of every model as a table for a terminal."""
+    from . import protocols  # only what prints a table depends on the protocols
+
     lines = []
     for name, models in table.items():
-        columns = [d for p in DIFFICULTIES.values() for d in p if d in models["student"]]
+        columns = protocols.in_order(models["student"])
         lines.append(f"{name + ', mAP in percent':30}" + "".join(f"{c:>9}" for c in columns))
         for label, s in flat(models).items():
             cells = (f"{s[c]['map']:9.1f}" if c in s else f"{'-':>9}" for c in columns)

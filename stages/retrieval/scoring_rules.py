@@ -1,20 +1,22 @@
 """Under which rules a score was made, so that numbers of different rules are not set side by side.
 
-One home: `evaluate` stores these with the scores, `results`, `score` and `compare` print and check.
+`evaluate` stores them with the scores; `results`, `score` and `compare` print and check them.
 """
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core import files
 from ..core.errors import UserError
-from ..images.sets import EvaluationSet
-from .ground_truth import GroundTruth
 from .score_table import renamed
+
+if TYPE_CHECKING:  # describe asks for the crop alone, and must not depend on protocols
+    from ..images.sets import EvaluationSet
+    from .ground_truth import GroundTruth
 
 Map = dict[str, Any]
 FILE, OLD_FILE = "scoring_rules.json", "protocol.json"  # of a folder of results; OLD_FILE: 0.1
@@ -25,16 +27,21 @@ UNKNOWN = "unknown"  # of descriptors of another origin, which need not say
 class ScoringRules:
     """The rules of one score; equal ones may be compared."""
 
-    rules: str  # which lists count and how junk is left out; of videos also their similarity
+    rules: str  # the protocol; of videos also their similarity, after a comma
     crop: str  # of a query's image: cut to boxes, or whole
     image_px: str  # long side that images were described at, at most
     scales: str  # of an image, whose descriptors were summed
     whitening: str  # none, or what it was fitted on
     dtype: str  # of the stored descriptors
-    ground_truth: str  # digest of the answers by id
+    ground_truth: str  # digest of the lists of ids
     database: int  # images searched, the distractors among them
     distractors: int
     ties: str = "the database's order"
+
+    @property
+    def protocol(self) -> str:
+        """The name of the protocol."""
+        return self.rules.partition(",")[0]
 
     @property
     def digest(self) -> str:
@@ -71,31 +78,32 @@ def of_descriptors(about: Map, dtype: Any) -> Map:
     }  # fmt: skip
 
 
-def rules_of(truth: GroundTruth, similarity: str | None) -> str:
+def rules_of(truth: "GroundTruth", similarity: str | None) -> str:
     """The field `rules`. `similarity`: of videos, how they are compared; None of images."""
-    return truth.protocol if similarity is None else f"{truth.protocol}, {similarity}"
+    name = truth.protocol.name
+    return name if similarity is None else f"{name}, {similarity}"
 
 
-def crop_of(images: EvaluationSet, query: np.ndarray) -> str:
-    """What the rows `query` ask: all of them cut to a box, some, or whole images."""
+def crop_of(images: "EvaluationSet", query: np.ndarray) -> str:
+    """How the queries, rows `query`, are cut: all of them to a box, some, or whole images."""
     boxed = ~np.isnan(images.box[query]).any(1)
     if not boxed.any():
         return "whole"
     return "cut to boxes" if boxed.all() else "some cut to boxes"
 
 
-def digest_of_truth(truth: GroundTruth, database: np.ndarray) -> str:
-    """Digest of the answers by id, whatever file they came from. `database`: ids by row."""
-    answers = [
-        [q.image_id, {k: sorted(database[rows].tolist()) for k, rows in q.answers.items()}]
+def digest_of_truth(truth: "GroundTruth", database: np.ndarray) -> str:
+    """Digest of the lists by id, whatever file they came from. `database`: ids by row."""
+    queries = [
+        [q.image_id, {k: sorted(database[rows].tolist()) for k, rows in q.lists.items()}]
         for q in truth.queries
     ]
-    return files.digest_of([truth.protocol, answers])
+    return files.digest_of([truth.protocol.name, queries])
 
 
-def as_map(protocols: dict[str, dict[str, ScoringRules]]) -> Map:
-    """{set: {model: protocol}} as JSON holds it."""
-    return {s: {m: asdict(p) for m, p in models.items()} for s, models in protocols.items()}
+def as_map(rules: dict[str, dict[str, ScoringRules]]) -> Map:
+    """{set: {model: rules}} as JSON holds it."""
+    return {s: {m: asdict(r) for m, r in models.items()} for s, models in rules.items()}
 
 
 def from_map(values: Any, where: str) -> ScoringRules:
@@ -118,7 +126,7 @@ def parse(values: Any, where: str) -> dict[str, dict[str, ScoringRules]]:
     if not isinstance(values, dict) or not all(isinstance(m, dict) for m in values.values()):
         raise UserError(f"{where}: holds no scoring rules; evaluate again")
     return {
-        s: {m: from_map(p, f"{where}: {s}, {m}") for m, p in models.items()}
+        s: {m: from_map(r, f"{where}: {s}, {m}") for m, r in models.items()}
         for s, models in renamed(values).items()
     }
 
@@ -131,18 +139,19 @@ def differences(here: ScoringRules, there: ScoringRules) -> list[str]:
 
 def warning(label: str, here: ScoringRules, there: ScoringRules) -> str | None:
     """A line that says why two scores must not be compared; None where they may."""
-    if not (found := differences(here, there)):
+    if not (fields := differences(here, there)):
         return None
     return (
-        f"warning: {label}: scores of different protocols, not to be compared ({'; '.join(found)})"
+        f"warning: {label}: made by different scoring rules, do not compare these scores "
+        f"({'; '.join(fields)})"
     )
 
 
 def lines(name: str, models: dict[str, ScoringRules]) -> list[str]:
-    """The protocols of a set's models for people, models of the same rules in one line."""
+    """The scoring rules of a set's models for people, models of the same rules in one line."""
     by_set: dict[str, dict[str, list[str]]] = {}
-    for model, p in models.items():
-        by_set.setdefault(p.of_set(), {}).setdefault(p.of_model(), []).append(model)
+    for model, rules in models.items():
+        by_set.setdefault(rules.of_set(), {}).setdefault(rules.of_model(), []).append(model)
     return [
         line
         for of_set, own in by_set.items()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .rank import ranks_of
+from . import rank
 
 Array = np.ndarray
 BLOCK_FRAMES = 4096  # frames of candidates multiplied at a time, more where one video has more
@@ -77,13 +77,13 @@ def similarities(query: Clips, database: Clips, kind: str, videos: Array | None 
     videos = np.arange(len(database)) if videos is None else videos
     out = np.empty((len(query), len(videos)), dtype=np.float32)
     prepare, compare = KINDS[kind]
-    asked = [(first, *prepare(u, start)) for first, u, start in query.blocks(_query_frames())]
+    queries = [(first, *prepare(u, start)) for first, u, start in query.blocks(_query_frames())]
     for first, v, start in database.blocks():
         v, start = prepare(v, start)
-        wanted = slice(*np.searchsorted(videos, (first, first + len(start))))
-        for place, u, u_start in asked:
-            found = compare(u, u_start, v, start)
-            out[place : place + len(u_start), wanted] = found[:, videos[wanted] - first]
+        columns = slice(*np.searchsorted(videos, (first, first + len(start))))
+        for place, u, u_start in queries:
+            sims = compare(u, u_start, v, start)
+            out[place : place + len(u_start), columns] = sims[:, videos[columns] - first]
     return out
 
 
@@ -147,24 +147,9 @@ KINDS: dict[str, tuple[Prepare, Compare]] = {
 }
 
 
-def masked(sims: Array, answers: Sequence[dict[str, Array]]) -> Array:
-    """`sims` (q, n) in place: -inf where a row is no candidate of a query.
-
-    A query's candidates are its own answers and all that answer no query at all; what is labelled
-    for other queries was never compared with it.
-    """
-    named = [np.concatenate(list(a.values())) for a in answers]
-    labelled = np.unique(np.concatenate([*named, np.zeros(0, np.int64)]))
-    for row, own in zip(sims, named, strict=True):
-        row[np.setdiff1d(labelled, own, assume_unique=False)] = -np.inf
-    return sims
-
-
-def ranks(sims: Array, answers: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
-    """For each row of `sims` (q, n) the ranks of its answers, by kind; ties by row."""
-    out = []
-    for row, own in zip(sims, answers, strict=True):
-        places = ranks_of(row, np.concatenate(list(own.values())))
-        cuts = np.cumsum([len(a) for a in own.values()])[:-1]
-        out.append(dict(zip(own, np.split(places, cuts), strict=True)))
-    return out
+def ranks(sims: Array, lists: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
+    """For each row of `sims` (q, n) the ranks of the rows of its query's `lists`; ties by row."""
+    return [
+        rank.by_list(rank.ranks_of(row, rank.all_rows(of_query)), of_query)
+        for row, of_query in zip(sims, lists, strict=True)
+    ]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import plugins
 from ..core.errors import UserError
+from ..core.params import Given
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def load(kind: str, settings: dict[str, Any], where: str = "teachers") -> "nn.Module":
+def load(kind: str, settings: Given, where: str = "teachers") -> "nn.Module":
     """The teacher of `kind`, frozen, in eval mode. `settings`: its map in params.yaml."""
     module = plugins.load(__name__, kind)
     if not hasattr(module, "load"):
@@ -31,6 +32,6 @@ def has_network(kind: str) -> bool:
     return hasattr(plugins.load(__name__, kind), "load")
 
 
-def rows(kind: str, settings: dict[str, Any], where: str, image_ids: Any) -> Any:
+def rows(kind: str, settings: Given, where: str, image_ids: Any) -> Any:
     """The ready descriptors that `kind` has of the images `image_ids`, in that order."""
     return plugins.load(__name__, kind).rows(settings, where, image_ids)

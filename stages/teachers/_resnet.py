@@ -24,7 +24,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of all
 CHILDREN = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")  # of torchvision's ResNet
 
 
-class Settings(params.Section):
+class Settings(params.Teacher):
     """What the entries of these kinds in `teachers` have in common."""
 
     image_px: int = Field(ge=32, le=4096)  # side of a training view, long side of an image
@@ -94,7 +94,7 @@ def fill(
     if s.gem_p is not None and ("p" in named or lacks_p):
         named["p"] = torch.tensor([s.gem_p])
     elif lacks_p:
-        named["p"] = net.get_buffer("p")  # told last: a setting can mend it
+        named["p"] = net.get_buffer("p")  # the last to be asked: a setting can give it
     try:
         weights.fill(net, named, s.weights, unused)
     except UserError as error:
@@ -111,7 +111,7 @@ def renamed(state: State, key: Callable[[str], str]) -> State:
     names = {k: key(k) for k in state}
     if len(set(names.values())) < len(names):
         twice = sorted({n for n in names.values() if list(names.values()).count(n) > 1})
-        raise UserError(f"a checkpoint of two layouts at once: {twice[0]} is there twice")
+        raise UserError(f"a checkpoint of two layouts at once: {twice[0]} occurs twice")
     return {names[k]: v for k, v in state.items()}
 
 
@@ -144,9 +144,9 @@ def from_pycls(key: str) -> str:
 
 def looks_like(keys: Iterable[str]) -> str:
     """Which teacher a checkpoint is of, by its keys (prefix `module.` taken off) alone."""
-    found = list(keys)
+    names = list(keys)
     for prefix, kind in _MARKS.items():
-        if any(k.startswith(prefix) for k in found):
+        if any(k.startswith(prefix) for k in names):
             return kind
     return "none of the published teachers'"
 

@@ -1,7 +1,7 @@
 """Any timm model as a teacher, by `params.yaml` alone."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from ..nets.backbone import Backbone, statistics
 from ..nets.layers import Normalise
 
 
-class Settings(params.Section):
+class Settings(params.Teacher):
     """One entry of `teachers` of kind any_timm."""
 
     kind: Literal["any_timm"]
@@ -41,7 +41,7 @@ class AnyTimm(nn.Module):
         return self.backbone(self.normalise(x))
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """The teacher that `settings` describe. Raises UserError where it has no weights."""
     s = params.check(settings, Settings, where)
     with torch.random.fork_rng(devices=[]):

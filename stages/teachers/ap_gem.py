@@ -33,7 +33,7 @@ def rename(state: State) -> State:
     return _resnet.renamed(state, lambda k: "p" if k == "adpool.p" else _resnet.from_torchvision(k))
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """GeM, L2 if `norm_features`, linear, L2. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, beside = _resnet.read(s)

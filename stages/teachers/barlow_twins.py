@@ -5,7 +5,7 @@ torchvision's names, or `checkpoint.pth`, the same as `backbone.*` with the proj
 The first is a tenth of the second and gives the same descriptors.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -29,7 +29,7 @@ def rename(state: State) -> State:
     return _resnet.renamed(state, lambda k: _resnet.from_torchvision(k.removeprefix("backbone.")))
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """The pooled backbone; no L2 inside. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, _ = _resnet.read(s)

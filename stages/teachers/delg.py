@@ -5,7 +5,7 @@ them batch counters) and `globalmodel.head.{pool.p,fc.weight,fc.bias}`; the loca
 classifiers are left out. The network was trained on BGR images.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -30,7 +30,7 @@ def rename(state: State) -> State:
     return _resnet.renamed(state, lambda k: _resnet.from_pycls(_resnet.with_prefix(k, NAMES)))
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """GeM, linear layer; no L2 inside. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, _ = _resnet.read(s)

@@ -7,7 +7,7 @@ distilled: 627 entries used, the backbone's 624 (104 of them batch counters), `p
 For a time the published code had the exponent fixed at 3: a file without one wants `gem_p: 3`.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ def rename(state: State) -> State:
     return _resnet.renamed(state, lambda k: _resnet.from_pycls(_resnet.with_prefix(k, NAMES)))
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """What `output` names; no L2 inside. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, _ = _resnet.read(s)

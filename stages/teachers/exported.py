@@ -22,7 +22,7 @@ PUBLISHED = "It is a file of your own"
 Program = Callable[[Tensor], Any]
 
 
-class Settings(params.Section):
+class Settings(params.Teacher):
     """One entry of `teachers` of kind exported."""
 
     kind: Literal["exported"]
@@ -83,11 +83,11 @@ class Onnx:
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        found = self.session.run(None, {self.input: x.float().cpu().numpy()})
-        return [torch.from_numpy(y).to(x.device) for y in found]
+        outputs = self.session.run(None, {self.input: x.float().cpu().numpy()})
+        return [torch.from_numpy(y).to(x.device) for y in outputs]
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """The exported network, tried once. Raises UserError where it is not to be read or used."""
     s = params.check(settings, Settings, where)
     path = Path(s.weights)

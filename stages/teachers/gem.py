@@ -5,7 +5,7 @@ backbone's 624 (104 of them batch counters, which may be absent), `pool.p`, `whi
 The layout that Whiten-MTD's own code reads has torchvision's names and no exponent: 626 entries.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -36,7 +36,7 @@ def rename(state: State) -> State:
     return _resnet.renamed(state, lambda k: _resnet.from_torchvision(_resnet.with_prefix(k, NAMES)))
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """GeM, L2, whitening layer, L2. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, _ = _resnet.read(s)

@@ -4,7 +4,7 @@ The file `r-50-1000ep.pth.tar`. Used entries: the base encoder's 318 (53 of them
 its projector, the momentum encoder and the predictor are left out.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -29,7 +29,7 @@ def rename(state: State) -> State:
     return _resnet.renamed(state, lambda k: _resnet.with_prefix(k, names))
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """The pooled backbone; no L2 inside. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, _ = _resnet.read(s)

@@ -1,4 +1,4 @@
-"""A teacher whose descriptors are there already: descriptor files, no network.
+"""A teacher whose descriptors exist already: descriptor files, no network.
 
 For weights that are no longer to be had, or models that run elsewhere. A descriptor file has
 `descriptor` (n, dim) and `image_id` (n,), attribute `format` `whiten-mtd/descriptors/1`; together
@@ -18,7 +18,7 @@ from ..core.errors import UserError
 PUBLISHED = "It is a file of your own"
 
 
-class Settings(params.Section):
+class Settings(params.Teacher):
     """One entry of `teachers` of kind precomputed."""
 
     kind: Literal["precomputed"]
@@ -31,10 +31,11 @@ class Ready:
     """Rows of descriptor files for images in the order asked; read when they are asked for.
 
     `dim` their width, `digest` of the files' payloads. Rows are (b, dim) float16 of unit length.
+    Reading a row with NaN or infinity raises a UserError that names its image.
     """
 
     def __init__(self, stored: list[store.Stored], file: np.ndarray, row: np.ndarray) -> None:
-        self._sources = [f["descriptor"] for f in stored]
+        self._stored, self._sources = stored, [f["descriptor"] for f in stored]
         self._file, self._row = file, row
         self.dim = int(self._sources[0].shape[1])
         self.digest = files.digest_of([f.digest for f in stored])
@@ -47,11 +48,17 @@ class Ready:
         out = np.empty((len(row), self.dim), dtype=np.float32)
         for f in np.unique(file):
             out[file == f] = self._sources[f][row[file == f]]
+        if len(wrong := np.flatnonzero(~np.isfinite(out).all(axis=1))):
+            source, first = self._stored[file[wrong[0]]], row[wrong[0]]
+            raise UserError(
+                f"{source.path}: NaN or infinity in the descriptor of {source['image_id'][first]}; "
+                "describe those images again"
+            )
         return (out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)).astype("f2")
 
 
-def rows(settings: dict[str, Any], where: str, image_ids: np.ndarray) -> Ready:
-    """The descriptors of the images `image_ids`. Raises UserError where some are not there."""
+def rows(settings: params.Given, where: str, image_ids: np.ndarray) -> Ready:
+    """The descriptors of the images `image_ids`. Raises UserError where some are missing."""
     s = params.check(settings, Settings, where)
     files = [store.Stored(Path(name), "descriptors") for name in s.descriptors]
     for f in files:
@@ -67,17 +74,17 @@ def rows(settings: dict[str, Any], where: str, image_ids: np.ndarray) -> Ready:
     order = np.argsort(ids, kind="stable")
     _refuse_twice(ids[order], where)
     place = np.searchsorted(ids, image_ids, sorter=order)
-    found = order[np.minimum(place, len(ids) - 1)] if len(ids) else np.zeros(0, np.int64)
-    there = ids[found] == image_ids if len(ids) else np.zeros(len(image_ids), bool)
-    if not there.all():
-        absent = image_ids[~there]
+    match = order[np.minimum(place, len(ids) - 1)] if len(ids) else np.zeros(0, np.int64)
+    has_one = ids[match] == image_ids if len(ids) else np.zeros(len(image_ids), bool)
+    if not has_one.all():
+        absent = image_ids[~has_one]
         raise UserError(
             f"{where}.descriptors: {len(absent)} of {len(image_ids)} images are in none of "
             f"{', '.join(s.descriptors)}, the first: {absent[0]}"
         )
     starts = np.cumsum([0, *(len(f["image_id"]) for f in files)])
-    file = np.searchsorted(starts, found, side="right") - 1
-    return Ready(files, file, found - starts[file])
+    file = np.searchsorted(starts, match, side="right") - 1
+    return Ready(files, file, match - starts[file])
 
 
 def _refuse_twice(ids: np.ndarray, where: str) -> None:

@@ -4,7 +4,7 @@ The file `resnet101-solar-best.pth`. Expected entries: 663, that is the backbone
 batch counters), 18 of each block (`soa4`, `soa5`), `pool.p`, `whiten.{weight,bias}`.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,7 +67,7 @@ def rename(state: State) -> State:
     return _resnet.renamed(state, lambda k: _resnet.with_prefix(k, NAMES))
 
 
-def load(settings: dict[str, Any], where: str) -> nn.Module:
+def load(settings: params.Given, where: str) -> nn.Module:
     """GeM, L2, whitening layer, L2. Raises UserError where the file does not fit."""
     s = params.check(settings, Settings, where)
     state, _ = _resnet.read(s)

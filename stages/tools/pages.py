@@ -1,4 +1,4 @@
-"""Pages and cards for people, from the templates beside this file, and the images in them."""
+"""HTML pages and model cards, made from the templates beside this file, and their images."""
 
 import base64
 import io
@@ -27,8 +27,8 @@ def _environment(trimmed: bool) -> jinja2.Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template filled: everything is escaped, a name that is missing is an error."""
-    trimmed = template.endswith(".html")  # in Markdown a line's end has a meaning
+    """A template filled: everything is escaped, a missing value is an error."""
+    trimmed = template.endswith(".html")  # in Markdown line ends matter
     return _environment(trimmed).get_template(template).render(values)
 
 
@@ -40,19 +40,19 @@ def write(path: Path, template: str, **values: Any) -> None:
 def is_page(path: Path) -> Path:
     """`path` where it can become a page. Raises UserError for another ending or a folder."""
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
-        raise UserError(f"{path}: a page is a file that ends in .html, such as report.html")
+        raise UserError(f"{path}: the page must be a file that ends in .html, such as report.html")
     return path
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """`content` of MIME type `kind` as an address that holds it."""
+    """`content` of MIME type `kind` as a data URI, an address that contains it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def thumbnail(file: Path, px: int, box: tuple[float, ...] | None = None) -> bytes:
     """An image (or the `box` of it) as a JPEG, its long side at most `px`. Raises UserError."""
     image = reading.read(file)
-    if box is not None:  # cut before: `images.plain` would keep the whole image's factor
+    if box is not None:  # first, or `plain` would scale by the whole image's size
         image = image.crop(rendering.whole_pixels(box, *image.size))
     buffer = io.BytesIO()
     Image.fromarray(rendering.plain(image, None, px)).save(buffer, "JPEG", quality=QUALITY)
@@ -60,7 +60,7 @@ def thumbnail(file: Path, px: int, box: tuple[float, ...] | None = None) -> byte
 
 
 def image(file: Path, box: tuple[float, ...] | None = None, px: int = THUMB_PX) -> str | None:
-    """A thumbnail as a data URI; None where the image is not to be had."""
+    """A thumbnail as a data URI; None where the image cannot be read."""
     try:
         return data_uri(thumbnail(file, px, box), "image/jpeg")
     except UserError:

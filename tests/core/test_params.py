@@ -1,5 +1,6 @@
 """params.yaml: every mistake is named, with the nearest known name, one line each."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from ruamel.yaml import YAML
 
 from stages.core import params
 from stages.core.errors import UserError
+from stages.teachers import any_timm
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +42,7 @@ def whole(path: Path, **changes: Any) -> Path:
 
 def table_error(path: Path, **changes: Any) -> str:
     with pytest.raises(UserError) as error:
-        params.teachers(params.read(whole(path, **changes)), path)
+        params.read(whole(path, **changes))
     return str(error.value)
 
 
@@ -96,9 +98,10 @@ def test_frozen() -> None:
 
 
 def test_the_projects_own_file_reads_and_its_keys_are_the_known_ones() -> None:
-    values = params.read(ROOT / "params.yaml")
-    assert sorted(values) == sorted(params.KEYS)
-    assert params.teachers(values, ROOT / "params.yaml") == values["teachers"]
+    given = params.read(ROOT / "params.yaml")
+    assert sorted(given.values) == sorted(params.KEYS)
+    assert given.kinds == {name: t["kind"] for name, t in given.values["teachers"].items()}
+    assert set(given.ensemble) <= set(given.kinds) and set(given.evaluation) == {"demo"}
 
 
 def test_top_level_unknown_and_missing_together(tmp_path: Path) -> None:
@@ -132,7 +135,7 @@ def test_yaml_1_2_so_that_on_and_off_stay_words(tmp_path: Path) -> None:
     path = whole(tmp_path / "p.yaml", student="off")
     text = path.read_text().replace("student: 'off'", "student: off")
     path.write_text(text)
-    assert params.read(path)["student"] == "off"
+    assert params.read(path).student == "off"
 
 
 def test_ensemble_of_an_unknown_teacher(tmp_path: Path) -> None:
@@ -175,7 +178,121 @@ def test_no_teachers_at_all(tmp_path: Path) -> None:
 
 
 def test_settings_of_one_teacher(tmp_path: Path) -> None:
-    path = whole(tmp_path / "p.yaml")
-    assert params.teacher(path, "lite0")["model"] == "tf_efficientnet_lite0"
-    with pytest.raises(UserError, match=r"no teacher 'lit0' \(did you mean 'lite0'\?\)"):
-        params.teacher(path, "lit0")
+    given = params.read(whole(tmp_path / "p.yaml"))
+    settings = given.teacher("lite0")
+    assert isinstance(settings, params.Teacher) and type(settings) is any_timm.Settings
+    assert (settings.kind, settings.model) == ("any_timm", "tf_efficientnet_lite0")
+    for read in (given.teacher, given.kind):
+        with pytest.raises(UserError, match=r"no teacher 'lit0' \(did you mean 'lite0'\?\)"):
+            read("lit0")
+
+
+def test_a_teacher_is_typed_by_its_kind(tmp_path: Path) -> None:
+    entry = {"kind": "any_timm", "model": "x", "image_px": 64, "gem": 3.0}
+    path = whole(
+        tmp_path / "p.yaml", teachers={"a": entry, "b": {"kind": "any_tim"}}, ensemble=["a"]
+    )
+    given = params.read(path)
+    with pytest.raises(UserError) as error:
+        given.teacher("a")
+    assert str(error.value) == f"{path}: teachers.a.gem: unknown key (did you mean 'gem_p'?)"
+    with pytest.raises(UserError, match=r"teachers.b: no 'any_tim' .*did you mean 'any_timm'"):
+        given.teacher("b")
+
+
+def test_settings_of_one_dataset(tmp_path: Path) -> None:
+    path = whole(tmp_path / "p.yaml", datasets={"csv": {"file": "x", "rot": None}})
+    given = params.read(path)
+    with pytest.raises(UserError) as error:
+        given.dataset("csv")
+    assert f"{path}: datasets.csv.rot: unknown key (did you mean 'root'?)" in str(error.value)
+    with pytest.raises(UserError, match="datasets.folder: missing; its settings are needed"):
+        given.dataset("folder")
+    with pytest.raises(UserError, match=r"datasets.folde: no 'folde' .*did you mean 'folder'"):
+        given.dataset("folde")
+    assert params.read(whole(path, datasets={"csv": {"file": "x"}})).dataset("csv").file == "x"
+
+
+def test_a_section_and_a_part_of_one(tmp_path: Path) -> None:
+    class Batch(params.Section):
+        batch: int
+
+    given = params.read(whole(tmp_path / "p.yaml"))
+    assert given.part("fuse", Batch).batch == given.values["fuse"]["batch"]
+    with pytest.raises(UserError, match="p.yaml: fuse.strategy: unknown key"):
+        given.section("fuse", Batch)
+    assert given.training_set == "demo"
+    for odd in ({"bacth": 4}, [], None, 3):
+        path = whole(tmp_path / "p.yaml")
+        given = params.of({**params.read(path).values, "fuse": odd}, path)
+        with pytest.raises(UserError, match="p.yaml: fuse"):
+            given.part("fuse", Batch)
+
+
+def test_typed_settings_pass_as_they_are() -> None:
+    typed = params.check(GOOD, Example, "x")
+    assert params.check(typed, Example, "x") is typed
+
+
+class New(params.Section):
+    images: int
+    license: str | None = None
+
+
+@pytest.mark.parametrize(("old", "new"), [("pictures", "images"), ("licence", "license")])
+def test_an_old_key_is_refused_with_its_new_name(old: str, new: str) -> None:
+    with pytest.raises(UserError) as error:
+        params.check({"images": 1, old: 1}, New, "p.yaml: demo")
+    assert str(error.value) == f"p.yaml: demo.{old}: is now called {new!r} (CHANGELOG.md)"
+
+
+def test_every_renamed_key_is_in_use_under_its_new_name() -> None:
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    for old, new in params.RENAMED.items():
+        assert not re.search(rf"\b{old}: ", text) and re.search(rf"\b{new}: ", text), new
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1.0e999"])
+def test_what_is_no_finite_number_is_refused_anywhere(tmp_path: Path, number: str) -> None:
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    for old, key in (
+        ("  lr: 0.002", "train.lr"), ("  - 0.7071067811865476", "describe.scales.1"),
+        ("    twins: 0.2", "datasets.demo.twins"),
+    ):  # fmt: skip
+        assert old in text
+        path = tmp_path / "p.yaml"
+        path.write_text(text.replace(old, re.sub(r"[0-9.]+$", number, old), 1))
+        with pytest.raises(UserError) as error:
+            params.read(path)
+        (line,) = str(error.value).splitlines()
+        assert line.startswith(f"{path}: {key}: ") and "write a finite number" in line
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        (None, "evaluation: expected a map"),
+        ([], "evaluation: expected a map"),
+        ({"a/b": {"dataset": "demo"}}, "'a/b' cannot name a file"),
+        (
+            {"a": {"datasett": "demo"}},
+            "evaluation.a.datasett: unknown key (did you mean 'dataset'?)",
+        ),
+        ({"a": "demo"}, "evaluation.a: expected a map"),
+        ({"abc": {"dataset": "demo", "distractors": "abd"}}, "no set 'abd' (did you mean 'abc'?)"),
+    ],
+)
+def test_evaluation_sets_and_their_distractors(evaluation: Any, words: str) -> None:
+    values = {**params.read(ROOT / "params.yaml").values, "evaluation": evaluation}
+    with pytest.raises(UserError) as error:
+        params.of(values, Path("p.yaml"))
+    assert words in str(error.value)
+
+
+def test_all_wrong_names_at_once() -> None:
+    values = params.read(ROOT / "params.yaml").values
+    with pytest.raises(UserError) as error:
+        params.of({**values, "ensemble": ["x"], "student": 3, "datasets": None}, Path("p.yaml"))
+    assert [line.split(":")[1] for line in str(error.value).splitlines()] == [
+        " ensemble", " student", " datasets",
+    ]  # fmt: skip

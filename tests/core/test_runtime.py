@@ -107,6 +107,23 @@ def test_a_second_holder_is_refused_and_harms_nothing() -> None:
         pass  # and this one again
 
 
+def test_the_lock_of_a_killed_process_is_free() -> None:
+    code = (
+        "from stages.core import runtime\n"
+        "with runtime.parts('extract', a=1): print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="another process"), runtime.parts("extract", a=1):
+            pass
+        holder.kill()
+        holder.wait(30)
+        with runtime.parts("extract", a=1):
+            pass
+
+
 def test_the_first_signal_is_noted_and_the_second_ends() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -119,17 +136,6 @@ def test_the_first_signal_is_noted_and_the_second_ends() -> None:
                 raise AssertionError("the second signal did not end the block")
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
     assert not runtime.Stop().asked
-
-
-def test_workers_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WHITEN_MTD_WORKERS", "3")
-    assert runtime.workers() == 3
-    for odd in ("-1", "two", "1.5", ""):
-        monkeypatch.setenv("WHITEN_MTD_WORKERS", odd)
-        with pytest.raises(UserError, match="WHITEN_MTD_WORKERS"):
-            runtime.workers()
-    monkeypatch.delenv("WHITEN_MTD_WORKERS")
-    assert 0 <= runtime.workers() <= 8
 
 
 def test_a_device_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

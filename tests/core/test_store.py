@@ -14,6 +14,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from hypothesis.extra import numpy as arrays_of
 
 from stages.core import files, store
 from stages.core.errors import UserError
@@ -359,3 +362,22 @@ def test_a_full_disk_is_said_before_anything_is_written(small_disk: Path) -> Non
     with pytest.raises(OSError):
         store.write(small_disk / "x.h5", "features", {"descriptor": big[:1]})
     assert [f.name for f in small_disk.iterdir()] == ["filler"]
+
+
+@given(
+    values=arrays_of.arrays(
+        some.sampled_from([np.float16, np.float32, np.float64, np.int32, np.int64, np.uint8]),
+        arrays_of.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5),
+    ),
+    names=some.lists(some.text(some.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9)),
+    note=some.text(some.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9),
+)  # fmt: skip
+@settings(deadline=None, max_examples=60)
+def test_any_arrays_and_texts_come_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, values: np.ndarray, names: list[str], note: str
+) -> None:
+    file = tmp_path_factory.mktemp("stored") / "a.h5"
+    store.write(file, "train", {"x": values, "name": np.array(names, dtype=str)}, note=note)
+    stored = store.Stored(file, "train")
+    assert stored["x"].tobytes() == values.tobytes() and stored["x"].dtype == values.dtype
+    assert stored["name"].tolist() == names and stored.text("note") == note

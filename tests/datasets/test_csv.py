@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from project import parameters
 
 from stages import datasets
 from stages.core import params
 from stages.core.errors import UserError
 
-csv = datasets.load("csv", "training", {"csv": {"file": "x"}}, "params.yaml")[0]
+GIVEN = parameters(datasets={"csv": {"file": "x"}})
+csv = datasets.load("csv", "training", GIVEN)[0]
 HEAD = "path,group,split,query"
 ROWS = [
     "a/1.png,tower,train,", "a/2.png,tower,train,0", "b.png,,train,",
@@ -71,7 +73,7 @@ def test_a_query_whose_answers_cannot_be_read_is_noted(tmp_path):
     (tmp_path / "f/2.png").write_bytes(b"nonsense")
     training, evaluation = csv.training(s, tmp_path), csv.evaluation(s, tmp_path, "mine")
     assert "1 files left out, broken or not images: f/2.png" in training.notes
-    assert evaluation.notes == ["1 queries have no answer and become distractors: f/1.png"]
+    assert evaluation.notes == ["1 queries have no positives and become distractors: f/1.png"]
     assert len(evaluation.queries) == 1
 
 

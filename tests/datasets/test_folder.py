@@ -75,8 +75,8 @@ def test_split_by_folder(tmp_path):
     values = {"protocol": evaluation.protocol, "queries": evaluation.queries}
     truth = ground_truth.GroundTruth.parse(values, database, "here")
     for query in truth.queries:
-        found = {database[i].split("/")[0] for i in query.answers["positive"]}
-        assert found == {query.image_id.split("/")[0]} and not len(query.answers["junk"])
+        found = {database[i].split("/")[0] for i in query.lists["positive"]}
+        assert found == {query.image_id.split("/")[0]} and not len(query.lists["junk"])
 
 
 def test_queries_per_instance_leave_one_to_find(tmp_path):

@@ -57,7 +57,7 @@ def test_queries_levels_and_boxes(tmp_path):
     assert found.queries[0] == first
     assert found.queries[1]["easy"] == [] and found.protocol == "revisitop"
     values = {"protocol": found.protocol, "queries": found.queries}
-    answers = ground_truth.GroundTruth.parse(values, np.array(DATABASE), "here").queries[0].answers
+    answers = ground_truth.GroundTruth.parse(values, np.array(DATABASE), "here").queries[0].lists
     assert {k: v.tolist() for k, v in answers.items()} == {"easy": [0, 1], "hard": [2], "junk": [5]}
 
 

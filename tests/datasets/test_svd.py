@@ -95,7 +95,7 @@ def test_broken_and_missing_videos_are_told_never_fatal(world: World) -> None:
     text = "\n".join(e.notes)
     assert "3 broken videos left out" in text and "u2: no frames" in text
     assert "1 of 3 unlabelled videos are not there" in text
-    assert "1 queries ask nothing, they are broken: t2" in text
+    assert "1 queries left out, their videos are broken: t2" in text
 
 
 def test_videos_are_decoded_once_and_broken_ones_listed(

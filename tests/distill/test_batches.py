@@ -1,6 +1,8 @@
 """The plan of batches: each group once a batch, true pairs, all views used alike."""
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from stages.distill import batches
 
@@ -98,3 +100,21 @@ def test_arguments_are_not_changed() -> None:
 def test_no_batch_where_there_are_too_few_groups() -> None:
     (anchor, positive), *_ = plan(1, batch=8)
     assert anchor.shape == positive.shape == (0, 8)
+
+
+@given(
+    sizes=some.lists(some.integers(1, 6), min_size=2, max_size=12),
+    alone=some.integers(0, 5), batch=some.integers(1, 6), seed=some.integers(0, 99),
+)  # fmt: skip
+@settings(deadline=None)
+def test_any_groups_make_sound_batches(sizes: list[int], alone: int, batch: int, seed: int) -> None:
+    group = np.array([g for g, n in enumerate(sizes) for _ in range(n)] + [-1] * alone)
+    counts = np.where(np.bincount(batches.units(group))[batches.units(group)] == 1, 2, 1)
+    spans = np.concatenate([[0], np.cumsum(counts)])
+    image = np.repeat(np.arange(len(group)), counts)
+    unit = batches.units(group)[image]
+    for anchor, positive in batches.plan(group, spans, batch=batch, epochs=2, seed=seed):
+        assert anchor.shape == positive.shape == ((len(sizes) + alone) // batch, batch)
+        assert np.array_equal(unit[anchor], unit[positive]) and (anchor != positive).all()
+        used = unit[anchor].ravel()
+        assert len(set(used.tolist())) == len(used)  # each group once an epoch

@@ -9,11 +9,11 @@ from stages.distill import (
     batches,
     fusion,
     learned_whitening,
-    loss,
-    objective,
     prototypes,
+    training,
     whitening,
 )
+from stages.distill.losses import Objective, contrastive, prototype, relation
 from stages.images import views
 
 
@@ -180,9 +180,9 @@ def kl_by_loops(target: np.ndarray, sims: np.ndarray, t: float) -> float:
 def test_relation_is_kl_by_rows_and_by_columns() -> None:
     rng = np.random.default_rng(0)
     sims, target = rng.uniform(-1, 1, (2, 5, 5))
-    got = loss.relation(torch.tensor(sims), torch.tensor(target), 0.1)
+    got = relation.divergence(torch.tensor(sims), torch.tensor(target), 0.1)
     np.testing.assert_allclose(float(got), kl_by_loops(target, sims, 0.1), rtol=1e-10)
-    assert float(loss.relation(torch.tensor(target), torch.tensor(target), 0.1)) < 1e-12
+    assert float(relation.divergence(torch.tensor(target), torch.tensor(target), 0.1)) < 1e-12
 
 
 def test_contrastive_is_cross_entropy_both_ways() -> None:
@@ -191,14 +191,14 @@ def test_contrastive_is_cross_entropy_both_ways() -> None:
     for s in (sims, sims.T):
         for i in range(4):
             expected -= (s[i, i] / 0.2 - np.log(np.exp(s[i] / 0.2).sum())) / 4
-    np.testing.assert_allclose(float(loss.contrastive(torch.tensor(sims), 0.2)), expected)
+    np.testing.assert_allclose(float(contrastive.info_nce(torch.tensor(sims), 0.2)), expected)
 
 
 def test_gradient_of_the_prototype_loss_is_the_analytic_one() -> None:
     g = torch.Generator().manual_seed(0)
     z = torch.randn(6, 5, generator=g, dtype=torch.float64, requires_grad=True)
     target = F.normalize(torch.randn(6, 5, generator=g, dtype=torch.float64), dim=1)
-    loss.prototype(F.normalize(z, dim=1), target).backward()
+    prototype.distance(F.normalize(z, dim=1), target).backward()
     unit = F.normalize(z.detach(), dim=1)
     cosine = (unit * target).sum(1, keepdim=True)
     expected = -(target - cosine * unit) / z.detach().norm(dim=1, keepdim=True) / 6
@@ -210,15 +210,15 @@ def test_objective_weighs_its_losses() -> None:
         F.normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(s)), dim=1)
         for s in (0, 1)
     )
-    both = objective.Objective({"prototype": 2.0, "contrastive": 0.5}, {"contrastive": 0.1})
+    both = Objective({"prototype": 2.0, "contrastive": 0.5}, {"contrastive": 0.1})
     target = torch.stack([p, a])
-    expected = 2 * loss.prototype(torch.stack([a, p]), target) + 0.5 * loss.contrastive(
+    expected = 2 * prototype.distance(torch.stack([a, p]), target) + 0.5 * contrastive.info_nce(
         a @ p.T, 0.1
     )
-    torch.testing.assert_close(both(a, p, None, target), expected)
-    assert objective.rate(0, 10, 1.0, 0.1) == 1.0
-    np.testing.assert_allclose(objective.rate(5, 10, 1.0, 0.1), 0.55)
-    np.testing.assert_allclose(objective.rate(10, 10, 1.0, 0.1), 0.1)
+    torch.testing.assert_close(both(a, p, {"prototype": target}), expected)
+    assert training.rate(0, 10, 1.0, 0.1) == 1.0
+    np.testing.assert_allclose(training.rate(5, 10, 1.0, 0.1), 0.55)
+    np.testing.assert_allclose(training.rate(10, 10, 1.0, 0.1), 0.1)
 
 
 def test_concatenation_is_mean_fusion() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.images.listing import walked
+from stages.core.errors import UserError
+from stages.images.listing import listed, listed_videos, walked
 from stages.images.reading import SUFFIXES
 
 
@@ -35,3 +36,38 @@ def test_a_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
     open(os.fsencode(tmp_path) + b"/\xff.png", "w").close()
     found, (line,) = walked(tmp_path, SUFFIXES)
     assert found == [] and line == "1 images left out, their names are not UTF-8: ?.png"
+
+
+def test_images_of_a_folder_a_list_and_a_file(tmp_path: Path) -> None:
+    for name in ("b/ä 1.JPG", "a.heic", ".hidden.png", "b/._x.png", "notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert listed(tmp_path) == (tmp_path, ["a.heic", "b/ä 1.JPG"])
+    (tmp_path / "list.txt").write_text("b/ä 1.JPG\n\n", "utf-8")
+    assert listed(tmp_path / "list.txt") == (tmp_path, ["b/ä 1.JPG"])
+    assert listed(tmp_path / "a.heic") == (tmp_path, ["a.heic"])
+    (tmp_path / "none").mkdir()
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for name, word in (
+        ("none", "no images in it"),
+        ("absent", "no such file or folder"),
+        ("binary", "UTF-8"),
+    ):
+        with pytest.raises(UserError, match=word):
+            listed(tmp_path / name)
+
+
+def test_videos_of_a_folder_a_list_and_a_file(tmp_path: Path) -> None:
+    for name in ("b.mp4", "in/a.MOV", "c.txt", "d.jpg", "._b.mp4", "in/.a.mp4", ".old/a.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff\xfe")
+    assert listed_videos(tmp_path) == (tmp_path, ["b.mp4", "in/a.MOV"])
+    assert listed_videos(tmp_path / "b.mp4") == (tmp_path, ["b.mp4"])
+    assert listed_videos(tmp_path / "d.jpg")[1] == []
+    (tmp_path / "list.txt").write_text("b.mp4\n\nin/a.MOV\n")
+    assert listed_videos(tmp_path / "list.txt") == (tmp_path, ["b.mp4", "in/a.MOV"])
+    (tmp_path / "list.txt").write_text("d.jpg\n")
+    assert listed_videos(tmp_path / "list.txt")[1] == []
+    (tmp_path / "list.txt").write_text("b.mp4\nd.jpg\n")
+    with pytest.raises(UserError, match=r"list.txt: names videos and d.jpg.*one after the other"):
+        listed_videos(tmp_path / "list.txt")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from stages.core.errors import UserError
-from stages.images import listing, reading, rendering
+from stages.images import reading, rendering
 
 # Pillow's remarks are silenced by the module; pytest sets the filters anew for each test.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -204,22 +204,3 @@ def test_bytes_are_read_as_a_file_is(tmp_path):
         UserError, match=r"^sent: cannot be read as an image \(cannot identify image file\)"
     ):
         reading.read(Path("sent"), b"no image")
-
-
-def test_listed_folder_list_and_image(tmp_path):
-    for name in ("b/ä 1.JPG", "a.heic", ".hidden.png", "b/._x.png", "notes.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    assert listing.listed(tmp_path) == (tmp_path, ["a.heic", "b/ä 1.JPG"])
-    (tmp_path / "list.txt").write_text("b/ä 1.JPG\n\n", "utf-8")
-    assert listing.listed(tmp_path / "list.txt") == (tmp_path, ["b/ä 1.JPG"])
-    assert listing.listed(tmp_path / "a.heic") == (tmp_path, ["a.heic"])
-    (tmp_path / "none").mkdir()
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for name, word in (
-        ("none", "no images in it"),
-        ("absent", "neither a folder"),
-        ("binary", "UTF-8"),
-    ):
-        with pytest.raises(UserError, match=word):
-            listing.listed(tmp_path / name)

@@ -119,7 +119,7 @@ def test_answers_become_rows_of_the_database() -> None:
     values = truth("revisitop", image_id="q", easy=["d3", "d1", "d3"], hard=[], junk=["d0"])
     (query,) = GroundTruth.parse(values, DATABASE, "w").queries
     assert query.image_id == "q"
-    assert {k: v.tolist() for k, v in query.answers.items()} == {
+    assert {k: v.tolist() for k, v in query.lists.items()} == {
         "easy": [1, 3], "hard": [], "junk": [0],
     }  # fmt: skip
 
@@ -231,3 +231,14 @@ def test_prototypes_of_the_same_views_and_ensemble(tmp_path: Path, views: TrainS
         path = prototype_file(tmp_path / f"{i}.h5", views, **changes)  # type: ignore[arg-type]
         with pytest.raises(UserError, match=f"{i}.h5"):
             Prototypes.read(path, targets, views)
+
+
+def test_a_video_is_shown_by_the_middle_frame_of_its_views(tmp_path: Path) -> None:
+    frames = np.float32([4, 0, 9, 7, 7])
+    view = np.concatenate([np.tile(np.float32([0, 0, 1, 1, 0]), (5, 1)), frames[:, None]], axis=1)
+    videos = TrainSet.read(train_file(tmp_path / "v.h5", f"{COLUMNS} frame", view=view))
+    assert videos.videos
+    shown = [videos.thumbnail(row).relative_to("/r").as_posix() for row in range(3)]
+    assert shown == ["a.png/0004.jpg", "ü.png/0009.jpg", "c.png/0007.jpg"]
+    images = TrainSet.read(train_file(tmp_path / "t.h5"))
+    assert not images.videos and images.thumbnail(1) == images.file(1)

@@ -120,19 +120,3 @@ def test_count_and_gaps(tmp_path: Path) -> None:
     tmp_path.mkdir()
     with pytest.raises(UserError, match="no frames"):
         video_frames.count(tmp_path)
-
-
-def test_what_a_path_means(tmp_path: Path) -> None:
-    for name in ("b.mp4", "in/a.MOV", "c.txt", "d.jpg", "._b.mp4", "in/.a.mp4"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"\xff\xfe")
-    assert video_frames.listed(tmp_path) == (tmp_path, ["b.mp4", "in/a.MOV"])
-    assert video_frames.listed(tmp_path / "b.mp4") == (tmp_path, ["b.mp4"])
-    assert video_frames.listed(tmp_path / "d.jpg")[1] == []
-    (tmp_path / "list.txt").write_text("b.mp4\n\nin/a.MOV\n")
-    assert video_frames.listed(tmp_path / "list.txt") == (tmp_path, ["b.mp4", "in/a.MOV"])
-    (tmp_path / "list.txt").write_text("d.jpg\n")
-    assert video_frames.listed(tmp_path / "list.txt")[1] == []
-    (tmp_path / "list.txt").write_text("b.mp4\nd.jpg\n")
-    with pytest.raises(UserError, match=r"list.txt: names videos and d.jpg.*one after the other"):
-        video_frames.listed(tmp_path / "list.txt")

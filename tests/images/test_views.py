@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from stages.images import views
 
@@ -155,3 +157,13 @@ def test_all_views_of_videos() -> None:
     image, view = views.draw_all(0, ["a", "b"], np.array([2, 4]), np.array([3, 8]))
     assert image.tolist() == [0, 0, 1, 1, 1, 1] and view.shape == (6, 15)
     assert np.array_equal(view[5], views.draw_video(0, "b", 3, 8))
+
+
+@given(seed=some.integers(0, 2**31), name=some.text(max_size=20), number=some.integers(0, 999))
+def test_every_view_lies_in_its_image_whatever_its_name(seed: int, name: str, number: int) -> None:
+    x, y, width, height, flip = views.draw(seed, name, number).astype(np.float64)
+    assert 0 <= x <= x + width <= 1 + 1e-6 and 0 <= y <= y + height <= 1 + 1e-6
+    assert 0.4 - 1e-6 <= width * height <= 1 + 1e-6 and flip in (0, 1)
+    assert 3 / 4 - 1e-5 <= width / height <= 4 / 3 + 1e-5
+    again = views.draw_all(seed, ["other", name], np.array([1, number % 7 + 1]))[1]
+    assert np.array_equal(again[1], views.draw(seed, name, 0))  # alone or among others

@@ -1,12 +1,14 @@
-"""Several scales summed as by hand, and batches that cover every image once."""
+"""Several scales summed as by hand; the one loop; batches that cover every image once."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stages.core.errors import UserError
 from stages.images.rendering import batches_by_shape
-from stages.nets.embed import describe
+from stages.nets.embed import as_input, describe, descriptors
 
 torch.set_num_threads(1)
 
@@ -74,7 +76,7 @@ def test_half_precision_networks_are_summed_in_single() -> None:
     assert torch.allclose(found.norm(dim=1), torch.ones(2), atol=1e-5)
 
 
-def test_a_image_of_one_pixel_stays_one() -> None:
+def test_an_image_of_one_pixel_stays_one() -> None:
     seen = []
 
     class Look(nn.Module):
@@ -84,6 +86,82 @@ def test_a_image_of_one_pixel_stays_one() -> None:
 
     describe(Look(), torch.rand(1, 3, 1, 9), [0.1])
     assert seen == [(1, 1)]
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, 20, 20, 3), np.uint8)
+JOBS = [[0, 1, 2], [3], [6, 5, 4]]
+
+
+def load(rows: list[int]) -> np.ndarray:
+    return IMAGES[rows]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize("most", [None, 1, 2])
+def test_the_loop_gives_each_job_its_rows_in_order(processes: int, most: int | None) -> None:
+    net = Small()
+    found = list(descriptors(net, load, JOBS, scales=[1, 0.5], most=most, processes=processes))
+    assert [job for job, _ in found] == JOBS
+    with torch.inference_mode():
+        x = as_input(torch.from_numpy(IMAGES), torch.device("cpu"))
+        wanted = torch.cat([describe(net, x[i : i + 1], [1, 0.5]) for i in range(7)]).numpy()
+    for job, rows in found:
+        assert rows.dtype == np.float32
+        assert np.allclose(rows, wanted[job], atol=1e-6)
+
+
+def test_the_loop_stores_float16_and_leaves_the_callers_modes_alone() -> None:
+    net = Small()
+    exact = np.concatenate([rows for _, rows in descriptors(net, load, JOBS, processes=0)])
+    found = descriptors(net, load, JOBS, half=True, processes=0)
+    _, first = next(found)
+    assert not torch.is_inference_mode_enabled()  # between two jobs the caller may learn
+    rest = [rows for _, rows in found]
+    assert (np.concatenate([first, *rest]) == exact.astype(np.float16)).all()
+
+
+def test_without_scales_a_row_is_what_the_network_gives() -> None:
+    net, cpu = Small(), torch.device("cpu")
+    _, rows = next(descriptors(net.forward, load, JOBS, scales=None, device=cpu, processes=0))
+    with torch.inference_mode():
+        assert (rows == net(as_input(torch.from_numpy(IMAGES[:3]), cpu)).numpy()).all()
+
+
+def test_half_precision_is_near_and_not_the_same() -> None:
+    net = Small()
+    single, lower = (
+        np.concatenate([r for _, r in descriptors(net, load, JOBS, precision=p, processes=0)])
+        for p in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(single - lower).max() < 0.02
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_that_is_no_number_stops_the_loop_and_names_its_image(value: float) -> None:
+    class Broken(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            return torch.where(x.mean((1, 2, 3)) > 0.9, value, y.T).T  # of bright images
+
+    images = IMAGES.copy()
+    images[5] = 255
+    loop = descriptors(
+        Broken(), lambda rows: images[rows], JOBS, processes=0, label="a", scales=None,
+        name=lambda job, row: f"{job[row]}.jpg", advice="mend it",
+    )  # fmt: skip
+    with pytest.raises(UserError) as caught:
+        list(loop)
+    assert str(caught.value) == (
+        "a: NaN or infinity in the descriptors of 1 of 3 images, the first: 5.jpg; mend it"
+    )
+
+
+def test_what_loading_refuses_is_told_as_it_is() -> None:
+    def refuse(rows: list[int]) -> np.ndarray:
+        raise UserError("5.jpg: no such image")
+
+    with pytest.raises(UserError, match="5.jpg: no such image"):
+        list(descriptors(Small(), refuse, JOBS, processes=0))
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 100])

@@ -65,11 +65,11 @@ def test_distractors_count_as_if_they_were_in_the_set(world, monkeypatch) -> Non
         for q, ranks in enumerate(found):
             sims = rows[2:end].astype(np.float32) @ rows[q].astype(np.float32)
             order = np.lexsort((np.arange(len(sims)), -sims))
-            for kind, wanted in benchmark.truth.queries[q].answers.items():
+            for kind, wanted in benchmark.truth.queries[q].lists.items():
                 assert ranks[kind].tolist() == [int(np.flatnonzero(order == w)[0]) for w in wanted]
 
 
-def test_protocols_differ_by_the_distractors_alone(world) -> None:  # type: ignore[no-untyped-def]
+def test_rules_differ_by_the_distractors_alone(world) -> None:  # type: ignore[no-untyped-def]
     plain, _, folder = world
     joined = plain.among(folder, "far")
     here, there = (p.rules(p.described(folder / "m", open_file)) for p in (plain, joined))
@@ -82,7 +82,7 @@ def test_protocols_differ_by_the_distractors_alone(world) -> None:  # type: igno
     assert differences(here, there) == [
         f"database: {N - 2} here, {N - 2 + EXTRA} there", f"distractors: 0 here, {EXTRA} there",
     ]  # fmt: skip
-    assert "not to be compared" in str(warning("x", here, there))
+    assert "do not compare these scores" in str(warning("x", here, there))
     assert warning("x", here, here) is None and here.digest != there.digest
     assert here.ground_truth == there.ground_truth
     changed = plain.rules(plain.described(folder / "m", open_file), whitening="pca of sfm")

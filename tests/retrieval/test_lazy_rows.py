@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from stages.retrieval.lazy_rows import Joined, Mapped, Picked
 
@@ -32,3 +34,25 @@ def test_slices_and_rows(case: str) -> None:
         assert all(p.shape[1] == 2 for p in parts)
     chosen = np.random.default_rng(0).integers(max(len(rows), 1), size=min(len(rows), 6))
     assert np.array_equal(rows[chosen], expected[chosen])
+
+
+@given(data=some.data())
+@settings(deadline=None)
+def test_lazy_rows_are_the_rows_that_numpy_gives(data: some.DataObject) -> None:
+    parts = [
+        np.random.default_rng(i).standard_normal((n, 3)).astype(np.float32)
+        for i, n in enumerate(data.draw(some.lists(some.integers(0, 9), min_size=1, max_size=4)))
+    ]
+    whole = np.concatenate(parts)
+    rows = some.integers(0, max(len(whole) - 1, 0))
+    picked = np.array(data.draw(some.lists(rows, max_size=12 if len(whole) else 0)), dtype=np.int64)
+    for lazy, plain in ((Joined(parts), whole), (Picked(Joined(parts), picked), whole[picked])):
+        assert len(lazy) == len(plain)
+        start, stop = (data.draw(some.integers(-12, 40)) for _ in range(2))
+        assert np.array_equal(lazy[start:stop], plain[start:stop])
+        doubled = Mapped(lambda x: 2 * x, lazy)
+        if len(plain):
+            some_rows = np.array(
+                data.draw(some.lists(some.integers(0, len(plain) - 1), min_size=1))
+            )
+            assert np.array_equal(doubled[some_rows], 2 * plain[some_rows])

@@ -13,7 +13,7 @@ from stages.core import store
 from stages.core.errors import UserError
 from stages.images import listing
 from stages.nets import embed
-from stages.nets.layers import as_input
+from stages.nets.embed import as_input
 from stages.retrieval import onnx_student
 
 

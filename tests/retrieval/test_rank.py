@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from stages.retrieval import rank
 
@@ -92,6 +94,39 @@ def test_a_row_wanted_twice_has_one_rank() -> None:
     assert found.tolist() == [2, 1, 2]
 
 
-def test_every_query_needs_its_answers() -> None:
+def test_every_query_needs_its_lists() -> None:
     with pytest.raises(ValueError):
         rank.ranks(np.ones((2, 3)), np.ones((4, 3)), [{"positive": np.array([0])}])
+
+
+@given(
+    values=some.lists(some.sampled_from([-1.0, -0.5, 0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=40),
+    data=some.data(),
+)  # fmt: skip
+def test_ranks_are_places_in_a_stable_sort(values: list[float], data: some.DataObject) -> None:
+    sims = np.array(values, dtype=np.float32)
+    wanted = np.array(data.draw(some.lists(some.integers(0, len(sims) - 1), max_size=8)), np.int64)
+    order = np.argsort(-sims, kind="stable")
+    place = np.empty(len(sims), dtype=np.int64)
+    place[order] = np.arange(len(sims))
+    assert rank.ranks_of(sims, wanted).tolist() == place[wanted].tolist()
+    k = data.draw(some.integers(0, len(sims) + 2))
+    assert rank.top(sims, k).tolist() == order[:k].tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_labelled_for_other_queries_is_no_candidate(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, database, lists = world(seed, ties=True)
+    monkeypatch.setattr(rank, "HELD_BYTES", 8 * len(database))  # two queries at a time
+    found = rank.ranks(query, database, lists, mask=True)
+    first = rank.first_rows(query, database, 3, mask=lists)
+    for q, own in enumerate(lists):
+        others = {int(r) for o in lists for rows in o.values() for r in rows}
+        hidden = others - {int(r) for rows in own.values() for r in rows}
+        order = slow_order(database.astype(np.float32) @ query[q])
+        seen = [i for i in order if i not in hidden]
+        for name, rows in own.items():
+            assert found[q][name].tolist() == [seen.index(r) for r in rows]
+        assert first[q].tolist()[: len(seen)] == seen[:3]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.images import rendering
-from stages.retrieval import metrics, rank
+from stages.retrieval import metrics, protocols, rank
 
 
 def slow_ranks(sims: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_scores_equal_the_official_rules() -> None:
             ap, p = official(order, easy.tolist(), [*junk.tolist(), *hard.tolist()])
             aps.append(ap)
             at.append(p)
-    found = metrics.all_scores(ranks, "revisitop")["easy"]
+    found = protocols.load("revisitop").all_scores(ranks)["easy"]
     assert 0 < len(aps) < 40  # some queries have no easy image and do not count
     assert abs(found["map"] - 100 * np.mean(aps)) < 1e-4
     for k, column in zip((1, 5, 10), np.mean(at, 0), strict=True):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stages.core.errors import UserError
 from stages.retrieval.validation import Probe
 
 torch.set_num_threads(1)
@@ -85,3 +86,11 @@ def test_only_the_queries_ask() -> None:
     a, b = sorted((order.index(3), order.index(7)))
     ap = ((0 if a else 1) + 1 / (a + 1)) / 4 + (1 / b + 2 / (b + 1)) / 4
     assert found == pytest.approx(100 * ap, abs=1e-4)
+
+
+def test_a_training_that_diverged_stops_and_says_so() -> None:
+    net = Net()
+    with torch.no_grad():
+        net.conv.weight.fill_(np.nan)
+    with pytest.raises(UserError, match="image 0.*the training has diverged: lower train.lr"):
+        probe()(net)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.retrieval import video
+from stages.retrieval import rank, video
 from stages.retrieval.video import Clips
 
 RNG = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def test_take_and_lazily() -> None:
     assert np.array_equal(video.lazily(np.negative, np.ones(3)), -np.ones(3))
 
 
-ANSWERS = [
+LISTS = [
     {"positive": np.array([1, 4]), "negative": np.array([2])},
     {"positive": np.array([4]), "negative": np.array([], dtype=np.int64)},
     {"positive": np.array([7]), "negative": np.array([8, 1])},
@@ -99,7 +99,7 @@ ANSWERS = [
 
 
 def test_candidates_are_the_own_labelled_and_all_unlabelled() -> None:
-    sims = video.masked(np.zeros((3, 10), np.float32), ANSWERS)
+    sims = rank.masked(np.zeros((3, 10), np.float32), LISTS, rank.labelled(LISTS))
     unlabelled = {0, 3, 5, 6, 9}
     for row, own in zip(sims, ({1, 2, 4}, {4}, {1, 7, 8}), strict=True):
         assert set(np.flatnonzero(row == 0).tolist()) == unlabelled | own
@@ -107,8 +107,8 @@ def test_candidates_are_the_own_labelled_and_all_unlabelled() -> None:
 
 def test_ranks_against_a_sort() -> None:
     sims = RNG.standard_normal((3, 10)).astype(np.float32).round(1)  # with ties
-    masked = video.masked(sims.copy(), ANSWERS)
-    for row, found, own in zip(masked, video.ranks(masked, ANSWERS), ANSWERS, strict=True):
+    masked = rank.masked(sims.copy(), LISTS, rank.labelled(LISTS))
+    for row, found, own in zip(masked, video.ranks(masked, LISTS), LISTS, strict=True):
         order = sorted(range(10), key=lambda i: (-row[i], i))
-        for kind, rows in own.items():
-            assert found[kind].tolist() == [order.index(r) for r in rows]
+        for name, rows in own.items():
+            assert found[name].tolist() == [order.index(r) for r in rows]

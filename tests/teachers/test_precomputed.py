@@ -1,4 +1,4 @@
-"""Ready descriptors: found by id, in the order asked; what is not there is told."""
+"""Ready descriptors: by id, in the order asked; what is missing or no number is named."""
 
 from pathlib import Path
 
@@ -48,7 +48,17 @@ def test_it_is_no_network(tmp_path: Path) -> None:
         teachers.load("precomputed", {"kind": "precomputed"}, "here")
 
 
-def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_that_is_no_number_names_its_image(tmp_path: Path, value: float) -> None:
+    broken = ROWS.copy()
+    broken[2, 1] = value
+    ready = rows([write(tmp_path / "a.h5", IDS, broken)], IDS[::-1])
+    assert np.isfinite(ready[:3]).all()
+    with pytest.raises(UserError, match="a.h5: NaN or infinity in the descriptor of ü2;"):
+        ready[3:]
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     a = write(tmp_path / "a.h5", IDS[:4], ROWS[:4])
     wide = write(tmp_path / "wide.h5", IDS[4:], np.ones((2, 5), np.float32))
     short = write(tmp_path / "short.h5", IDS[:3], ROWS[:4])

@@ -51,7 +51,7 @@ def test_score_says_what_evaluate_said(world: Path) -> None:
     metrics = json.loads((world / "data/results/metrics.json").read_text())
     told = json.loads(done.stdout)
     rules = json.loads((world / "data/results/scoring_rules.json").read_text())
-    assert told.pop("protocol") | {"distractors": 4} == rules["demo"]["student"]
+    assert told.pop("scoring_rules") | {"distractors": 4} == rules["demo"]["student"]
     assert told == metrics["demo"]["student"]
     assert (world / "q.csv").read_text().startswith("difficulty,query,ap\n")
 
@@ -69,7 +69,7 @@ def test_score_takes_descriptors_of_any_origin(world: Path) -> None:
     metrics = json.loads((world / "data/results/metrics.json").read_text())
     told = json.loads(done.stdout)
     rules = json.loads((world / "data/results/scoring_rules.json").read_text())
-    said = told.pop("protocol")  # the file does not say how it was made
+    said = told.pop("scoring_rules")  # the file does not say how it was made
     assert said["scales"] == "unknown" and said["crop"] == "as described"
     assert said["ground_truth"] == rules["demo"]["student"]["ground_truth"]
     assert told == metrics["demo"]["student"]

@@ -2,11 +2,12 @@
 
     whiten-mtd audit OUT
 
-Every pair of images that all teachers call the same although its groups differ, or different
-although its group is one, is a suspect. Suspects are gathered to cases (a part that does not belong
-to its group; two groups that look like one), strongest first. Writes `audit.html`, `suspects.csv`
-(every pair) and `corrected.csv` (`path,group,split`, the clear cases applied) into OUT. Votes are
-advice: near-twins deceive teachers too, so look before you train on it.
+A pair of images of different groups that all teachers call the same, or of one group that all call
+different, is a suspect. Suspects are gathered to cases (a part that does not belong to its group;
+two groups that look like one), strongest first. Writes `audit.html`, `suspects.csv` (every pair)
+and `corrected.csv` (`path,group,split`, the clear cases applied) into OUT. Votes are advice:
+near-twins deceive teachers too, so look at the images before you train on it. Of videos the stored
+frames are compared and middle ones are shown; their paths are those of the folders of frames.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ import typer
 
 from ...core import console, files, params
 from ...core.errors import UserError
-from ...core.plugins import nearest
 from ...distill import batches
 from ...distill.targets import read_whitened
 from ...images.sets import TrainSet
@@ -72,54 +72,53 @@ def main(
     """Vote on every pair of training images; write a page and a corrected CSV."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: a folder is needed, and this is a file")
-    values = params.read(params_file)
-    names = voters(values, teacher, params_file)
+    given = params.read(params_file)
+    names = voters(given, teacher)
     views = TrainSet.read(train)
     if len(np.unique(views.group[views.group >= 0])) < 2:
         raise UserError(f"{train}: fewer than two groups; there are no labels to vote on")
     rows = [read(whitened / f"{name}.h5", views) for name in names]
     limit = votes.bounds(rows, views.group, neighbours=neighbours, different=different, seed=seed)
-    found = vote(rows, views.group, limit, listed=listed, apply=apply)
-    table = label_table.Table.read(values, views, train.parent, str(params_file))
-    corrected, changes = table.corrected(moves(found, views.group))
-    write_pairs(out / "suspects.csv", found, rows, names, table)
+    verdicts = vote(rows, views.group, limit, listed=listed, apply=apply)
+    table = label_table.Table.read(given, views, train.parent)
+    corrected, changes = table.corrected(moves(verdicts, views.group))
+    write_pairs(out / "suspects.csv", verdicts, rows, names, table)
     files.write_text(out / "corrected.csv", corrected)
     summary = {
+        "noun": "video" if views.videos else "image",
         "images": len(views.group), "groups": len(np.unique(views.group[views.group >= 0])),
-        "cases": len(found.cases), "sure": sum(c.sure for c in found.cases),
-        "parts": sum(c.kind == "part" for c in found.cases), "changed_images": changes,
-        "pairs_different": len(found.different), "pairs_same": len(found.same),
+        "cases": len(verdicts.cases), "sure": sum(c.sure for c in verdicts.cases),
+        "parts": sum(c.kind == "part" for c in verdicts.cases), "changed_images": changes,
+        "pairs_different": len(verdicts.different), "pairs_same": len(verdicts.same),
     }  # fmt: skip
     pages.write(
         out / "audit.html", "audit.html", summary=summary, teachers=names,
-        cases=[describe(c, rows, views, table) for c in found.cases[:shown]],
+        cases=[describe(c, rows, views, table) for c in verdicts.cases[:shown]],
         bounds=list(zip(names, limit.same, limit.different, strict=True)),
         neighbours=neighbours, different=different, listed=listed, apply=apply,
     )  # fmt: skip
     console.result(files.to_json(summary).rstrip() if json else as_text(summary, out, table))
 
 
-def as_text(n: dict[str, int], out: Path, table: "label_table.Table") -> str:
-    """What was found and where it is."""
+def as_text(n: dict[str, Any], out: Path, table: "label_table.Table") -> str:
+    """What the teachers say, and where it is written."""
+    noun = n["noun"]
+    use = "" if noun == "image" else " (dataset csv reads images, not these folders of frames)"
     return (
-        f"{n['images']} images of {n['groups']} groups: {n['pairs_different']} pairs of one "
-        f"group called different by all teachers, {n['pairs_same']} of two groups called the "
-        f"same; {n['parts']} parts that do not belong, {n['cases'] - n['parts']} pairs of groups "
-        f"that look like one\n{out}/audit.html, {out}/suspects.csv\n"
-        f"{out}/corrected.csv: {n['changed_images']} images relabelled by the {n['sure']} "
-        f"clear cases; its paths are relative to {table.root}"
+        f"{n['images']} {noun}s of {n['groups']} groups: {n['pairs_different']} pairs of one "
+        f"group that all teachers call different, {n['pairs_same']} pairs of two groups that all "
+        f"call the same; {n['parts']} parts that do not belong, {n['cases'] - n['parts']} pairs of "
+        f"groups that look like one\n{out}/audit.html, {out}/suspects.csv\n"
+        f"{out}/corrected.csv: {n['changed_images']} {noun}s relabelled by the {n['sure']} "
+        f"clear cases; its paths are relative to {table.root}{use}"
     )
 
 
-def voters(values: dict[str, Any], chosen: list[str], where: Path) -> list[str]:
+def voters(given: params.Parameters, chosen: list[str]) -> list[str]:
     """The teachers that vote. Raises UserError for a name that is none."""
-    table = params.teachers(values, where)
     for name in chosen:
-        if name not in table:
-            raise UserError(
-                f"no teacher {name!r}{nearest(name, table)}: choose from {', '.join(table)}"
-            )
-    return chosen or list(values["ensemble"])
+        given.kind(name)
+    return chosen or given.ensemble
 
 
 def read(path: Path, views: TrainSet) -> np.ndarray:
@@ -166,17 +165,17 @@ def same_cases(across: np.ndarray, group: np.ndarray, listed: float, apply: floa
     return cases
 
 
-def moves(found: Votes, group: np.ndarray) -> list[tuple[np.ndarray, int | None]]:
+def moves(verdicts: Votes, group: np.ndarray) -> list[tuple[np.ndarray, int | None]]:
     """(images, row of an image whose group they join, or None: a group of their own)."""
     out: list[tuple[np.ndarray, int | None]] = []
     touched: set[int] = set()
-    for case in found.cases:
+    for case in verdicts.cases:
         if not case.sure or touched & {int(r) for r in (*case.left, *case.right)}:
             continue
         if case.kind == "same":
             out.append((case.left, int(case.right[0])))
         else:
-            out.append((case.left, home(case, found.same, group)))
+            out.append((case.left, home(case, verdicts.same, group)))
         touched |= {int(r) for r in case.left}
     return out
 
@@ -209,11 +208,15 @@ def describe(
 
 
 def write_pairs(
-    path: Path, found: Votes, rows: list[np.ndarray], names: list[str], table: "label_table.Table"
+    path: Path,
+    verdicts: Votes,
+    rows: list[np.ndarray],
+    names: list[str],
+    table: "label_table.Table",
 ) -> None:
     """suspects.csv: verdict, both paths and groups, each teacher's similarity."""
     lines = [["verdict", "path", "group", "other_path", "other_group", *names]]
-    for verdict, suspects in (("different", found.different), ("same", found.same)):
+    for verdict, suspects in (("different", verdicts.different), ("same", verdicts.same)):
         sims = [votes.of_pairs(t, suspects[:, 0], suspects[:, 1]) for t in rows]
         for (a, b), *values in zip(suspects.tolist(), *sims, strict=True):
             pair = [table.paths[a], table.names[a], table.paths[b], table.names[b]]
@@ -231,7 +234,11 @@ def _members(group: np.ndarray) -> dict[int, np.ndarray]:
 
 def _shot(views: TrainSet, row: int) -> dict[str, Any]:
     name = str(views.path[row])
-    return {"uri": pages.image(views.file(row)), "name": name, "note": PurePosixPath(name).name}
+    return {
+        "uri": pages.image(views.thumbnail(row)),
+        "name": name,
+        "note": PurePosixPath(name).name,
+    }
 
 
 if __name__ == "__main__":

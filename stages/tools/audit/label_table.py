@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from ...core import files
+from ...core.params import Parameters
 from ...images.sets import EvaluationSet, TrainSet
 
 Line = list[str]  # path, group, split and, where the table had it, query
@@ -23,18 +23,18 @@ class Table:
     paths: list[str]
 
     @classmethod
-    def read(cls, values: dict[str, Any], views: TrainSet, prepared: Path, where: str) -> "Table":
-        """Of dataset csv its own table, else the training images and those set aside."""
+    def read(cls, given: Parameters, views: TrainSet, prepared: Path) -> "Table":
+        """Of dataset csv its own table, else the images of the training and validation groups."""
         paths = [str(p) for p in views.path]
-        if values["prepare"].get("dataset") == "csv":
-            root, columns, lines = _own_table(values, where)
+        if given.training_set == "csv":
+            root, columns, lines = _own_table(given)
             group = {line[0]: line[1] for line in lines}
             names = [group.get(p, "") for p in paths]
             return cls(root, columns, lines, names, paths)
         names = _names(paths, views.group)
         lines = [[p, g, "train"] for p, g in zip(paths, names, strict=True)]
         return cls(
-            views.root, ["path", "group", "split"], lines + _set_aside(prepared), names, paths
+            views.root, ["path", "group", "split"], lines + _validation(prepared), names, paths
         )
 
     def label(self, row: int) -> str:
@@ -57,10 +57,10 @@ class Table:
         return files.to_csv([self.columns, *lines]), len(new)
 
 
-def _own_table(values: dict[str, Any], where: str) -> tuple[Path, Line, list[Line]]:
+def _own_table(given: Parameters) -> tuple[Path, Line, list[Line]]:
     from ... import datasets
 
-    module, settings = datasets.load("csv", "training", values["datasets"], where)
+    module, settings = datasets.load("csv", "training", given)
     table = module.read_table(settings)
     asks = any(row.query is not None for row in table.rows)
     lines = [[r.path, r.group, r.split, *([str(int(r.query))] if asks else [])] for r in table.rows]
@@ -83,20 +83,20 @@ def _names(paths: list[str], group: np.ndarray) -> list[str]:
     return ["" if g < 0 else own.get(g, f"group {g}") for g in group.tolist()]
 
 
-def _set_aside(prepared: Path) -> list[Line]:
-    """The images that `prepare` set aside, as training images again, by their folders."""
+def _validation(prepared: Path) -> list[Line]:
+    """The images of the validation groups, as training images again, by their folders."""
     if not (prepared / "validation.h5").is_file():
         return []
-    found = EvaluationSet.read(prepared / "validation.h5")
+    validation = EvaluationSet.read(prepared / "validation.h5")
     truth = files.read_json(prepared / "validation.json")
     number: dict[str, int] = {}
     for query in truth["queries"]:
         mine = len(number)
         for image_id in (query["image_id"], *query["positive"]):
             number.setdefault(str(image_id), number.get(str(query["image_id"]), mine))
-    group = np.array([number.get(str(i), -1) for i in found.image_id], dtype=np.int64)
-    paths = [str(p) for p in found.path]
-    names = [n.replace("group ", "set aside ") for n in _names(paths, group)]
+    group = np.array([number.get(str(i), -1) for i in validation.image_id], dtype=np.int64)
+    paths = [str(p) for p in validation.path]
+    names = [n.replace("group ", "validation group ") for n in _names(paths, group)]
     return [[p, n, "train"] for p, n in zip(paths, names, strict=True)]
 
 

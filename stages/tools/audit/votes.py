@@ -62,15 +62,15 @@ def bounds(
     n = len(group)
     rate = min(neighbours / n, 0.5)
     count = max(SAMPLED_PAIRS, int(EXCEEDING / rate))
-    found: list[list[Array]] = [[] for _ in teachers]
+    similarities: list[list[Array]] = [[] for _ in teachers]
     for start in range(0, count, SAMPLED_PAIRS):
         rng = np.random.default_rng([seed, start])
         a, b = rng.integers(n, size=(2, min(SAMPLED_PAIRS, count - start)))
         apart = (group[a] != group[b]) & (group[a] >= 0) & (group[b] >= 0)
         a, b = a[apart], b[apart]
-        for sims, rows in zip(found, teachers, strict=True):
+        for sims, rows in zip(similarities, teachers, strict=True):
             sims.append(of_pairs(rows, a, b))
-    quantiles = [np.quantile(np.concatenate(s), [1 - rate, different]) for s in found]
+    quantiles = [np.quantile(np.concatenate(s), [1 - rate, different]) for s in similarities]
     same, low = np.array(quantiles, dtype=np.float32).T
     return Bounds(same, low)
 

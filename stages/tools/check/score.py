@@ -2,10 +2,11 @@
 
     whiten-mtd score QUERY.h5 DATABASE.h5 GROUND_TRUTH
 
-Both files are descriptor files (`descriptor`, `image_id`); queries are looked up in QUERY.h5,
-answers in DATABASE.h5. A new student's queries on an old one's database are scored the same way.
-GROUND_TRUTH is a .json that `prepare` wrote, or an official `gnd_<set>.pkl` of the revisited sets,
-in which nothing is executed. Files with a dataset `start` describe videos by their frames.
+Both files are descriptor files (`descriptor`, `image_id`); queries are looked up in QUERY.h5, what
+is right for them in DATABASE.h5. A new student's queries on an old one's database are scored the
+same way. GROUND_TRUTH is a .json that `prepare` wrote, or an official `gnd_<set>.pkl` of the
+revisited sets, in which nothing is executed. Files with a dataset `start` describe videos by their
+frames.
 """
 
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from ...retrieval.lazy_rows import Joined, Picked
 
 app = console.app()
 KIND = "descriptors"
+RULES, OLD_RULES = "scoring_rules", "protocol"  # key of the JSON; OLD_RULES: 0.1
 UNSAID = "as described"  # of files that do not say how queries were cut
 
 
@@ -36,7 +38,7 @@ def main(
     ground_truth: Path,
     distractors: Path = typer.Option(None, help="Descriptors to search behind DATABASE."),
     per_query: Path = typer.Option(None, help="Write each query's AP to this CSV."),
-    against: Path = typer.Option(None, help="What --json printed earlier, to compare with."),
+    against: Path = typer.Option(None, help="What --json printed for an old run, to compare with."),
     similarity: str = typer.Option("chamfer", help=f"Of videos: {', '.join(video.KINDS)}."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -46,48 +48,42 @@ def main(
             f"no similarity {similarity!r}{nearest(similarity, video.KINDS)}: choose from "
             f"{', '.join(video.KINDS)}"
         )
-    asked, searched = store.Stored(query, KIND), store.Stored(database, KIND)
-    values = answers(ground_truth)
+    queries, searched = store.Stored(query, KIND), store.Stored(database, KIND)
+    values = read_truth(ground_truth)
     kept = database_rows(searched, values, str(ground_truth))
     ids = searched["image_id"][kept]
     truth = GroundTruth.parse(values, ids, str(ground_truth))
-    row = {str(image_id): i for i, image_id in enumerate(asked["image_id"])}
-    if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
-        raise UserError(f"{query}: {len(missing)} queries are not in it, the first: {missing[0]}")
-    databases = [searched] if distractors is None else [searched, store.Stored(distractors, KIND)]
-    width = asked["descriptor"].shape[1]
-    for file in databases:
-        if width != (other := file["descriptor"].shape[1]):
-            raise UserError(
-                f"{query} has {width} dimensions and {file.path} {other}: of different models"
-            )
-    asking = np.array([row[a.image_id] for a in truth.queries], dtype=np.int64)
-    videos = truth.protocol == "svd" or any("start" in f for f in (asked, *databases))
+    files_searched = [searched]
+    if distractors is not None:
+        files_searched.append(store.Stored(distractors, KIND))
+    refuse_other_width(queries, files_searched)
+    rows = query_rows(queries, truth)
+    # what is masked is compared as videos are, an image as a video of one frame
+    videos = truth.protocol.masked or any("start" in f for f in (queries, *files_searched))
     if videos:
         if distractors is not None:
             raise UserError(f"{distractors}: distractors of videos are a part of DATABASE")
-        ranks, count = ranks_of_videos(asked, searched, asking, kept, truth, similarity), len(kept)
+        ranks = ranks_of_videos(queries, searched, rows, kept, truth, similarity)
+        count = len(kept)
     else:
-        rows = Joined(
-            [Picked(searched["descriptor"], kept), *(f["descriptor"] for f in databases[1:])]
-        )
-        wanted = [a.answers for a in truth.queries]
-        ranks, count = rank.ranks(asked["descriptor"][asking], rows, wanted), len(rows)
-    found = metrics.all_scores(ranks, truth.protocol)
-    if not found:
+        own = Picked(searched["descriptor"], kept)
+        joined = Joined([own, *(f["descriptor"] for f in files_searched[1:])])
+        ranks, count = rank.ranks(queries["descriptor"][rows], joined, truth.lists), len(joined)
+    scores = truth.protocol.all_scores(ranks)
+    if not scores:
         raise UserError(f"{ground_truth}: no query has a positive, so there is nothing to score")
-    aps = metrics.per_query(ranks, truth.protocol)
+    aps = truth.protocol.per_query(ranks)
     if per_query is not None:
         write_csv(per_query, truth, aps)
-    said = scoring_rules.rules_of(truth, similarity if videos else None)
-    rules = rules_of(said, truth, ids, [asked, *databases], count)
-    result = {**found, "protocol": asdict(rules)}
-    console.result(files.to_json(result).rstrip() if json else as_text(found, aps, rules))
+    named = scoring_rules.rules_of(truth, similarity if videos else None)
+    rules = rules_of(named, truth, ids, [queries, *files_searched], count)
+    result = {**scores, RULES: asdict(rules)}
+    console.result(files.to_json(result).rstrip() if json else as_text(scores, aps, rules))
     if against is not None:
-        compare(against, found, rules)
+        compare(against, scores, rules)
 
 
-def answers(path: Path) -> Any:
+def read_truth(path: Path) -> Any:
     """A ground truth of ours (JSON) or an official one (a pickle), in our form."""
     if path.suffix != ".pkl":
         return files.read_json(path)
@@ -96,10 +92,31 @@ def answers(path: Path) -> Any:
     return {"protocol": "revisitop", "queries": revisitop.questions(revisitop.ground_truth(path))}
 
 
+def refuse_other_width(queries: store.Stored, searched: list[store.Stored]) -> None:
+    """Descriptors of different dimensions cannot be compared. Raises UserError."""
+    width = queries["descriptor"].shape[1]
+    for file in searched:
+        if width != (other := file["descriptor"].shape[1]):
+            raise UserError(
+                f"{queries.path} has {width} dimensions and {file.path} {other}: of different "
+                "models; describe both by one model"
+            )
+
+
+def query_rows(queries: store.Stored, truth: GroundTruth) -> np.ndarray:
+    """(q,) rows of the queries of `truth` in their file. Raises UserError for missing ones."""
+    row = {str(image_id): i for i, image_id in enumerate(queries["image_id"])}
+    if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
+        raise UserError(
+            f"{queries.path}: {len(missing)} queries are not in it, the first: {missing[0]}"
+        )
+    return np.array([row[q.image_id] for q in truth.queries], dtype=np.int64)
+
+
 def rules_of(
     rules: str, truth: GroundTruth, ids: np.ndarray, files: list[store.Stored], searched: int
 ) -> scoring_rules.ScoringRules:
-    """The protocol of this score, as far as the files say it."""
+    """The scoring rules of this score, as far as the files say it."""
     each = [scoring_rules.of_descriptors(f.attributes, f["descriptor"].dtype) for f in files]
     return scoring_rules.ScoringRules(
         rules=rules,
@@ -112,31 +129,33 @@ def rules_of(
 
 
 def compare(
-    path: Path, found: dict[str, dict[str, float]], rules: scoring_rules.ScoringRules
+    path: Path, scores: dict[str, dict[str, float]], rules: scoring_rules.ScoringRules
 ) -> None:
-    """The change of mAP from an earlier score; a warning where the protocols differ."""
-    earlier = files.read_json(path)
-    if not isinstance(earlier, dict) or "protocol" not in earlier:
+    """The change of mAP from the scores of `path`; a warning where their rules differ."""
+    before = files.read_json(path)
+    key = RULES if isinstance(before, dict) and RULES in before else OLD_RULES
+    if not isinstance(before, dict) or key not in before:
         raise UserError(f"{path}: not what `score --json` prints")
-    told = scoring_rules.warning(
-        str(path), rules, scoring_rules.from_map(earlier["protocol"], str(path))
+    warning = scoring_rules.warning(
+        str(path), rules, scoring_rules.from_map(before[key], str(path))
     )
-    if told:
-        console.say(told)
-    for difficulty, scores in found.items():
-        if difficulty in earlier:
-            change = scores["map"] - earlier[difficulty]["map"]
+    if warning:
+        console.say(warning)
+    for difficulty, of_difficulty in scores.items():
+        if difficulty in before:
+            change = of_difficulty["map"] - before[difficulty]["map"]
             console.say(f"{difficulty}: {change:+.2f} mAP against {path}")
 
 
 def ranks_of_videos(
-    asked: store.Stored, searched: store.Stored, asking: np.ndarray, kept: np.ndarray,
+    queries: store.Stored, searched: store.Stored, rows: np.ndarray, kept: np.ndarray,
     truth: GroundTruth, similarity: str,
 ) -> list[dict[str, np.ndarray]]:  # fmt: skip
-    """Ranks of each query's answers by kind, of videos (images are videos of one frame)."""
-    wanted = [a.answers for a in truth.queries]
-    sims = video.similarities(clips(asked).take(asking), clips(searched), similarity, kept)
-    return video.ranks(video.masked(sims, wanted) if truth.protocol == "svd" else sims, wanted)
+    """Ranks of each query's positives by list, of videos (images are videos of one frame)."""
+    sims = video.similarities(clips(queries).take(rows), clips(searched), similarity, kept)
+    if truth.protocol.masked:
+        rank.masked(sims, truth.lists, rank.labelled(truth.lists))
+    return video.ranks(sims, truth.lists)
 
 
 def clips(stored: store.Stored) -> video.Clips:
@@ -150,13 +169,13 @@ def clips(stored: store.Stored) -> video.Clips:
 
 
 def database_rows(searched: store.Stored, values: object, where: str) -> np.ndarray:
-    """Rows of the database file that are searched: all but the ground truth's queries."""
+    """Rows of the database file that are searched: all but queries that are in no list."""
     queries = values.get("queries") if isinstance(values, dict) else None
     if not isinstance(queries, list) or not all(isinstance(q, dict) for q in queries):
         raise UserError(f"{where}: no list of queries, each a map")
-    answers = {str(i) for q in queries for v in q.values() if isinstance(v, list) for i in v}
-    asking = {str(q.get("image_id")) for q in queries} - answers
-    keep = ~np.isin(searched["image_id"], sorted(asking)) if asking else slice(None)
+    listed = {str(i) for q in queries for v in q.values() if isinstance(v, list) for i in v}
+    only_query = {str(q.get("image_id")) for q in queries} - listed
+    keep = ~np.isin(searched["image_id"], sorted(only_query)) if only_query else slice(None)
     return np.arange(len(searched["image_id"]))[keep]
 
 
@@ -170,14 +189,14 @@ def write_csv(path: Path, truth: GroundTruth, aps: dict[str, list[float]]) -> No
 
 
 def as_text(
-    found: dict[str, dict[str, float]],
+    scores: dict[str, dict[str, float]],
     aps: dict[str, list[float]],
     rules: scoring_rules.ScoringRules,
 ) -> str:
     """A table for people, with the 95 % interval of mAP over the queries."""
-    names = list(next(iter(found.values()), {}))
+    names = list(next(iter(scores.values()), {}))
     lines = [rules.text(), f"{'':10}" + "".join(f"{n:>11}" for n in names)]
-    for difficulty, values in found.items():
+    for difficulty, values in scores.items():
         counted = np.array([v for v in aps[difficulty] if v == v])
         low, high = metrics.bootstrap(counted)
         cells = "".join(f"{values[n]:11.2f}" for n in names)

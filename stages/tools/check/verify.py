@@ -8,7 +8,6 @@ trust. A flip that is dropped, channels that are swapped or a box that is shifte
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
@@ -18,10 +17,8 @@ from ...core.errors import UserError
 from ...distill import whitening
 from ...images.sets import TrainSet
 
-if TYPE_CHECKING:
-    from torch import nn
-
 app = console.app()
+BATCH = 32  # views through the network at once
 TOLERANCE = 2e-3  # of a whitened similarity: what float16 storage leaves room for
 
 
@@ -36,15 +33,15 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Compare stored rows with the live teachers; exit 2 where they differ."""
-    stored_views = TrainSet.read(train)
+    given, stored_views = params.read(params_file), TrainSet.read(train)
     failed = []
-    for name in teacher or params.teachers(params.read(params_file), params_file):
-        if not is_network(params_file, name):
+    for name in teacher or given.kinds:
+        if not is_network(given, name):
             console.result(f"{name}: ready descriptors, no network to run")
             continue
         file = store.Stored(features / f"{name}.h5", "features")
         rows = sample(len(stored_views.view_image), views, seed)
-        live = run_live(params_file, name, stored_views, rows)
+        live = run_live(given, name, stored_views, rows)
         kept = file["descriptor"]
         if kept.shape != (len(stored_views.view_image), live.shape[1]):
             raise UserError(f"{file.path}: not of the views of {train}; extract again")
@@ -68,37 +65,29 @@ def sample(count: int, views: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(count)[:views])
 
 
-def is_network(params_file: Path, name: str) -> bool:
+def is_network(given: params.Parameters, name: str) -> bool:
     """Whether teacher `name` can be run at all."""
     from ... import teachers
 
-    return teachers.has_network(params.teacher(params_file, name)["kind"])
+    return teachers.has_network(given.kind(name))
 
 
-def run_live(params_file: Path, name: str, views: TrainSet, rows: np.ndarray) -> np.ndarray:
+def run_live(given: params.Parameters, name: str, views: TrainSet, rows: np.ndarray) -> np.ndarray:
     """(v, dim) float32 unit descriptors of the live teacher, in float32."""
     from ... import teachers
     from ...core import runtime
     from ...images.replay import Replay
-    from ...nets import layers
-
-    settings = params.teacher(params_file, name)
-    net = teachers.load(settings["kind"], settings, f"{params_file}: teachers.{name}")
-    net = layers.ready(net, runtime.device())
-    return describe(net, Replay(views, settings["image_px"]).rows(rows))
-
-
-def describe(net: "nn.Module", pixels: np.ndarray, batch: int = 32) -> np.ndarray:
-    """(v, h, w, 3) uint8 to (v, dim) float32 unit descriptors."""
-    import torch
-
     from ...nets import embed
-    from ...nets.layers import as_input
 
-    device = next(net.parameters()).device
-    with torch.inference_mode():
-        parts = [as_input(part, device) for part in torch.from_numpy(pixels).split(batch)]
-        return torch.cat([embed.describe(net, x, [1]) for x in parts]).cpu().numpy()
+    settings = given.teacher(name)
+    net = teachers.load(settings.kind, settings, given.place(f"teachers.{name}"))
+    net = embed.ready(net, runtime.device())
+    replay = Replay(views, settings.image_px)
+    described = embed.descriptors(
+        net, replay.rows, [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)], label=name,
+        name=lambda job, row: str(views.file(*views.source(int(job[row])))),
+    )  # fmt: skip
+    return np.concatenate([part for _, part in described])
 
 
 def compare(live: np.ndarray, kept: np.ndarray, fitted: whitening.Whitening) -> tuple[float, float]:

@@ -3,13 +3,12 @@
     whiten-mtd bench
 
 Every row times two things alternately and compares their medians, so that a busy machine slows
-both.
+both: a function of the stage itself, on small generated inputs, and the bare work that it cannot do
+without.
 """
 
 import json as json_module
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import typer
 
-from ...core import console
+from ...core import console, machine, stopwatch
 from ...core.errors import UserError
 from ...core.plugins import nearest
 from . import bench_arithmetic as arithmetic
@@ -45,12 +44,12 @@ def main(
             if row := ROWS[name](Path(folder), times):
                 rows.append(row)
                 console.say(f"{name}: {row.ratio:.2f}")
-    about = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {time.strftime('%F')}"
+    here = this_machine()
     if json:
         table = [{**asdict(r), "ratio": r.ratio} for r in rows]
-        console.result(json_module.dumps({"machine": about, "rows": table}, indent=1))
+        console.result(json_module.dumps({"machine": here, "rows": table}, indent=1))
         return
-    console.result(f"{about}\n")
+    console.result("\n".join(f"{what:10} {value}" for what, value in here.items()) + "\n")
     console.result("| stage | against | seconds | bare | ratio | goal |\n|---|---|---|---|---|---|")
     for r in rows:
         console.result(
@@ -59,25 +58,33 @@ def main(
         )
 
 
+def this_machine() -> dict[str, str]:
+    """What the ratios depend on: processor, cores, how busy it is, when."""
+    load = " ".join(f"{x:.2f}" for x in os.getloadavg())
+    return {
+        "processor": machine.processor(), "cores": str(machine.cores()),
+        "load": f"{load} (1, 5, 15 minutes)", "date": time.strftime("%F"),
+    }  # fmt: skip
+
+
 def no_op(folder: Path, times: int) -> Row | None:
     """`dvc repro` of a finished run, in seconds (against one second)."""
     command = [sys.executable, "-m", "dvc", "repro"]
     dry = subprocess.run([*command, "--dry"], capture_output=True, text=True)
     if dry.returncode or "Running stage" in dry.stdout:  # it fails where nothing was ever run
-        console.say("no-op: left out, for there is something to do; `dvc repro` first")
+        console.say("no-op: left out, `dvc repro` has something to do here; `dvc repro` first")
         return None
-    spent = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        spent.append(time.perf_counter() - start)
-    return Row("dvc repro, nothing to do", "one second", statistics.median(spent), 1.0, "<= 3")
+    (spent,) = stopwatch.in_turn(
+        [lambda: subprocess.run(command, check=True, capture_output=True)], times=3, warm=0
+    )
+    return Row("dvc repro, nothing to do", "one second", spent, 1.0, "<= 2")
 
 
 ROWS: dict[str, Callable[[Path, int], Row | None]] = {
     "extract": networks.extract, "whiten": arithmetic.whiten, "fuse": arithmetic.fuse,
     "prototypes": arithmetic.prototypes, "train": networks.train, "online": networks.online,
-    "validation": networks.validation, "rank": arithmetic.rank, "video": arithmetic.video,
+    "validation": networks.validation, "rank": arithmetic.rank,
+    "rank-random": arithmetic.rank_random, "video": arithmetic.video,
     "no-op": no_op,
 }  # fmt: skip
 

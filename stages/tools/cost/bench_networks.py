@@ -1,117 +1,131 @@
 """Ratios of what runs networks: extraction, a training step, a measurement in between."""
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...core import runtime, store
-from ...distill.targets import Targets
+from ... import extract as extracting
+from ... import fuse as fusing
+from ... import train as training
+from ...core import runtime
+from ...distill.targets import Prototypes, Targets
 from ...images.sets import TrainSet
-from .timing import Row, alternate
+from . import bench_inputs
+from .timing import Row, alternate, quietly
 
 
-def images(folder: Path, count: int = 96, views: int = 8, px: int = 256) -> TrainSet:
-    """A train set of textured JPEGs with stored views, as `prepare` writes them."""
-    from PIL import Image
-
-    from ...images import views as drawing
-
-    root = folder / "images"
-    root.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-    names = [f"{i}.jpg" for i in range(count)]
-    for name in names:
-        small = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(small).resize((px, px), Image.Resampling.BICUBIC).save(root / name)
-    view_image, view = drawing.draw_all(0, names, np.full(count, views))
-    group = np.arange(count, dtype=np.int32) // 2
-    arrays = {
-        "image_id": np.array(names), "path": np.array(names), "group": group,
-        "view_image": view_image, "view": view,
-    }  # fmt: skip
-    about = {"columns": " ".join(drawing.COLUMNS), "root": str(root)}
-    store.write(folder / "train.h5", "train", arrays, **about)
-    return TrainSet.read(folder / "train.h5")
-
-
-def extract(folder: Path, times: int) -> Row:
-    """The stage's loop (decode, crop, forward, float16) against the forward on resident tensors."""
+def extract(
+    folder: Path, times: int, *, model: str = "resnet50", images: int = 96, views: int = 8,
+    px: int = 160, batch: int = 32,
+) -> Row:  # fmt: skip
+    """`extract`'s loop over stored views of images against the forward on resident tensors."""
     import torch
 
     from ...images.replay import Replay
-    from ...nets import layers
+    from ...nets import embed
     from ...nets.backbone import Backbone
-    from ...nets.embed import describe
-    from ...nets.prefetch import ahead
 
     device = runtime.device()
-    net = layers.ready(Backbone("resnet50").eval(), device)
-    views, px, batch = images(folder), 160, 4
-    replay = Replay(views, px)
-    jobs = [(i, i + batch) for i in range(0, len(views.image_id), batch)]
-    resident = layers.as_input(torch.from_numpy(replay.images(jobs[0])), device)
+    net = embed.ready(Backbone(model).eval(), device)
+    stored = bench_inputs.images(folder, images, views, 256)
+    p = extracting.Params(batch=batch, precision="float32")
+    first = Replay(stored, px).rows(range(batch))
+    resident = embed.as_input(torch.from_numpy(first), device)
 
     def work() -> None:
-        with torch.inference_mode():
-            for pixels in ahead(replay.images, jobs):
-                describe(net, layers.as_input(pixels, device), [1]).half().cpu()
+        extracting.describe_views(net, stored, (0, images), px, p, "")
 
     def bare() -> None:
         with torch.inference_mode():
-            for _ in jobs:
+            for _ in range(images * views // batch):
                 y = net(resident)
             y.cpu()
 
-    return Row(
-        "extract", "ResNet-50 on tensors in memory", *alternate(work, bare, times), "<= 1.05"
-    )
+    return Row("extract", f"{model} on tensors in memory", *alternate(work, bare, times), "<= 1.03")
 
 
-def student_loop(folder: Path) -> tuple[Any, Any]:
-    """A training loop on generated images, and its first batch."""
+def student_loop(folder: Path, model: str, batch: int, px: int) -> tuple[Any, Any]:
+    """`train`'s loop on generated images, and its first batch."""
     import torch
 
-    from ...distill import batches
-    from ...distill.objective import Objective
-    from ...distill.student import Student
-    from ...distill.targets import Prototypes
-    from ...distill.training import Loop, Plan
-    from ...nets import layers
-
-    views, batch, epochs = images(folder), 32, 60
-    plan = batches.plan(views.group, views.spans(), batch=batch, epochs=epochs, seed=0)
-    about = {"train": views.digest, "whitened": "x", "epochs": epochs, "held_out": 0}
-    for e, (anchor, positive) in enumerate(plan):
-        target = np.random.default_rng(e).random((len(anchor), batch, batch)).astype(np.float16)
-        arrays = {"anchor": anchor, "positive": positive, "target": target}
-        store.write(folder / f"epoch-{e:04d}.h5", "targets", arrays, **about)
-    targets = Targets.read(folder, views)
-    none = Prototypes(np.zeros((1, 128), np.float32), np.zeros(len(views.view_image), np.int32))
-    student = Student("resnet18", dim=128, image_px=96)
-    layers.ready(student, runtime.device())
-    settings = Plan(epochs, 96, 1e-3, 1e-6, 1.0, 1e-6, runtime.device().type == "cuda", 0, 0, 0)
-    objective = Objective({"relation": 1.0}, {"relation": 0.05})
-    loop = Loop(student, settings, objective, views, targets, none, None)
+    views = bench_inputs.images(folder, 2 * batch, 8, 256)
+    student = training.first_student(model, _params(px), dim=128)
+    loop = _loop(folder, views, student, batch, px)
     return loop, torch.from_numpy(loop._pixels(0))
 
 
-def train(folder: Path, times: int) -> Row:
+def loop_in_memory(folder: Path, student: Any, batch: int, px: int) -> tuple[Any, Any]:
+    """`train`'s loop for a student, to be shown one batch of random pixels: no image is read."""
+    import torch
+
+    views = bench_inputs.views_of_groups(folder, batch, 2)
+    pixels = torch.randint(0, 256, (2 * batch, px, px, 3), dtype=torch.uint8)
+    return _loop(folder, views, student, batch, px), pixels
+
+
+def _loop(folder: Path, views: TrainSet, student: Any, batch: int, px: int) -> Any:
+    """A loop with targets and prototypes that `fuse` wrote, of two teachers of 16 dimensions."""
+    from ...distill.training import Loop
+
+    names = bench_inputs.whitened(folder, views, 2, 16)
+    ensemble = fusing.Ensemble.read(names, folder, views)
+    fuse = fusing.Params(
+        strategy="maxmin", batch=batch, epochs=2, held_out_epochs=0, prototypes="ensemble",
+        dim=16, samples=1000, seed=0,
+    )  # fmt: skip
+    file = folder / "prototypes.h5"
+    with quietly():
+        fusing.write_targets(folder, views, ensemble, fuse)
+        fusing.write_prototypes(file, folder / "fused.h5", views, ensemble, fuse)
+    targets = Targets.read(folder, views)
+    prototypes = Prototypes.read(file, targets, views)
+    p = _params(px)
+    return Loop(student, training.plan_of(p), p.objective(), views, targets, prototypes, None)
+
+
+def _params(px: int) -> training.Params:
+    """Parameters of `train`: the paper's loss, more epochs than any row takes steps."""
+    return training.Params(
+        loss="relation", temperature=0.05, head="random", epochs=500, lr=1e-3, final_lr=1e-6,
+        backbone_lr_scale=1, weight_decay=1e-6, view_px=px, image_px=px, pool="auto", gem_p=3,
+        weights="random", without_weights="random", amp="auto", validate_every=0, patience=0,
+        compatible_with=None, seed=0,
+    )  # fmt: skip
+
+
+def learn(loop: Any, batches: Iterable[Any]) -> None:
+    """A step on each batch, done when the device is."""
+    import torch
+
+    for pixels in batches:
+        loop._learn(pixels)
+    if loop.device.type == "cuda":
+        torch.cuda.synchronize(loop.device)
+
+
+def train(
+    folder: Path, times: int, *, model: str = "resnet18", batch: int = 32, px: int = 96,
+    steps: int = 5,
+) -> Row:  # fmt: skip
     """Steps with images loaded, cropped and replayed against steps on one resident batch."""
-    loop, resident = student_loop(folder)
+    loop, resident = student_loop(folder, model, batch, px)
     batches = loop._batches()
-    for _ in range(4):  # the loading processes start and decode
-        loop._learn(next(batches))
-    steps = 5
+    learn(loop, islice(batches, 4))  # the loading processes start and decode
     seconds, bare = alternate(
-        lambda: [loop._learn(next(batches)) for _ in range(steps)],
-        lambda: [loop._learn(resident) for _ in range(steps)],
+        lambda: learn(loop, islice(batches, steps)),
+        lambda: learn(loop, [resident] * steps),
         min(times, 5),
     )
-    return Row("train, a step", "one batch in memory", seconds / steps, bare / steps, "<= 1.05")
+    return Row("train, a step", "one batch in memory", seconds / steps, bare / steps, "<= 1.03")
 
 
-def online(folder: Path, times: int) -> Row:
+def online(
+    folder: Path, times: int, *, model: str = "resnet18", teacher: str = "resnet101",
+    batch: int = 32, px: int = 96,
+) -> Row:  # fmt: skip
     """A whole step on stored targets against the same step with the teachers in it.
 
     Two ResNet-101 teach a ResNet-18 at equal resolution. In multiplications the online step costs
@@ -119,36 +133,40 @@ def online(folder: Path, times: int) -> Row:
     """
     import torch
 
-    from ...nets import layers
+    from ...nets import embed
     from ...nets.backbone import Backbone
 
-    loop, resident = student_loop(folder)
+    loop, resident = student_loop(folder, model, batch, px)
     batches = loop._batches()
     device = runtime.device()
-    teachers = [layers.ready(Backbone("resnet101").eval(), device) for _ in range(2)]
-    views = layers.as_input(resident, device)
+    teachers = [embed.ready(Backbone(teacher).eval(), device) for _ in range(2)]
+    views = embed.as_input(resident, device)
 
     def live() -> None:
         with torch.inference_mode():
-            for teacher in teachers:
-                teacher(views).cpu()
-        loop._learn(next(batches))
+            for net in teachers:
+                net(views).cpu()
+        learn(loop, islice(batches, 1))
 
-    for _ in range(4):
-        loop._learn(next(batches))
-    seconds, bare = alternate(lambda: loop._learn(next(batches)), live, min(times, 3))
-    return Row("train, a step", "the same with two live ResNet-101", seconds, bare, "<= 0.28")
+    learn(loop, islice(batches, 4))
+    seconds, bare = alternate(lambda: learn(loop, islice(batches, 1)), live, min(times, 3))
+    return Row("train, a step", f"the same with two live {teacher}", seconds, bare, "<= 0.30")
 
 
-def validation(folder: Path, times: int) -> Row:
-    """A measurement on 100 images set aside against the 50 steps between two of them."""
+def validation(
+    folder: Path, times: int, *, model: str = "resnet18", batch: int = 32, px: int = 96,
+    images: int = 100,
+) -> Row:  # fmt: skip
+    """A measurement on the validation groups against the 50 steps between two of them."""
     from ...retrieval.validation import Probe
 
-    loop, resident = student_loop(folder)
-    pixels = [np.asarray(p) for p in resident[:50].numpy()] * 2
-    wanted = [{"positive": np.array([(i + 50) % 100]), "junk": np.array([i])} for i in range(100)]
-    probe = Probe(pixels, np.arange(100), wanted)
+    loop, resident = student_loop(folder, model, batch, px)
+    half = images // 2
+    pixels = [resident[i % len(resident)].numpy() for i in range(half)] * 2
+    row = np.arange(2 * half)
+    wanted = [{"positive": np.array([(i + half) % len(row)]), "junk": np.array([i])} for i in row]
+    probe = Probe(pixels, row, wanted)
     seconds, step = alternate(
-        lambda: probe(loop.student), lambda: loop._learn(resident), min(times, 3)
+        lambda: probe(loop.student), lambda: learn(loop, [resident]), min(times, 3)
     )
     return Row("train, validation", "the 50 steps between two", seconds, 50 * step, "<= 0.05")

@@ -1,38 +1,23 @@
 """From counts and a trial of the machine to a plan: disk, passes, memory, seconds by stage."""
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core import runtime
+from ...core import machine, runtime
+from ...fuse import BLOCK_ROWS as FUSE_ROWS
+from ...images.replay import CACHE_BYTES
 from ...images.scales import how_of
+from ...retrieval.rank import HELD_BYTES
+from ...whiten import BLOCK_ROWS as WHITEN_ROWS
 from . import budget
 from .machine_trial import Trial
+from .world import World
 
 ROW_BYTES = 80  # of an image's id and path in a file, about
-IMAGE_BYTES = 0.3  # of a drawn image, for each of its pixels, where none was drawn to measure
 NATIVE_PX = 1024  # long side of images that are described as they are, about
 LINES = 2_000_000  # bytes of scores, images of plots and texts, about
 PHOTO_RATIO = 0.75  # short side of an image by its long side, about
-SIMILARITIES = 1 << 28  # bytes of similarities that evaluation holds at most
-CACHE_BYTES = 2 << 30  # decoded images that training keeps at most
-BLOCKS = {"whiten": 8192, "fuse": 16384}  # rows that these stages hold at a time
-
-
-@dataclass(frozen=True)
-class World:
-    """What there is to see: images, stored views, groups that can be a row of a batch, images
-    set aside and to evaluate on; where the numbers come from; some files to time reading on."""
-
-    images: int
-    views: int
-    groups: int
-    aside: int
-    evaluation: int
-    source: str
-    files: list[Path]
-    to_draw: bool = False
+NATIVE = PHOTO_RATIO * NATIVE_PX**2  # pixels of such an image
 
 
 def plan(
@@ -59,14 +44,14 @@ def plan(
     return {
         "counts": {
             "images": world.images, "groups": world.groups, "views": world.views,
-            "evaluation": world.evaluation, "epochs": train["epochs"], "steps": steps,
-            "batch": fuse["batch"], "uses": uses,
+            "evaluation": world.evaluation, "described": world.described,
+            "epochs": train["epochs"], "steps": steps, "batch": fuse["batch"], "uses": uses,
         },
         "passes": {"offline": passes.offline, "online": passes.online, "saved": passes.saved},
         "break_even": budget.break_even(ensemble, fuse["batch"]),
         "shards": shards, "whitened": stored,
         "smaller": "shards" if shards < stored else "stored features",
-        "disk": disk(values, world, trial, dims, out, sizes, shards),
+        "disk": disk(values, world, dims, out, sizes, shards),
         "memory": memory(values, world, trial, dims, ensemble),
         "seconds": seconds(values, world, trial, dims, out, steps) if trial else {},
     }  # fmt: skip
@@ -75,22 +60,19 @@ def plan(
 def disk(
     values: dict[str, Any],
     world: World,
-    trial: Trial | None,
     dims: dict[str, int],
     out: dict[str, int],
     sizes: dict[str, int],
     shards: int,
 ) -> dict[str, float]:
     """Bytes by kind of file."""
-    fuse, n = values["fuse"], world.evaluation
-    listed = world.images + world.aside + n
-    px = _drawn_px(values) or 0
-    one = (trial.image_bytes if trial else 0.0) or IMAGE_BYTES * PHOTO_RATIO * px * px
+    fuse, n = values["fuse"], world.described
+    listed = world.images + world.validation + world.evaluation
     described = [*dims.values(), fuse["dim"], max(dims.values())]
     frame = fuse["dim"] * (sum(out[t] for t in values["ensemble"]) + 1)
     prototypes = 2 * world.groups * fuse["dim"] + 4 * world.views
     return {
-        "images drawn": listed * one if px else 0.0,
+        "images that prepare makes": world.made_bytes,
         "prepared lists and views": listed * ROW_BYTES + 24 * world.views,
         "features": budget.feature_bytes(world.views, [*dims.values()]),
         "extract, for a while": budget.feature_bytes(world.views, [max(dims.values())]),
@@ -112,13 +94,14 @@ def memory(
 ) -> dict[str, float]:
     """Bytes by stage, beside the interpreter and its libraries."""
     batch, widest = values["fuse"]["batch"], max(dims.values())
+    shown = world.views // 2 if world.videos else world.images  # two views of each frame shown
     resident = {"a network at work (measured)": trial.resident} if trial else {}
     return {
         **resident,
-        "whiten": 4 * 8 * widest**2 + 3 * 8 * BLOCKS["whiten"] * widest,
-        "fuse": 3 * 4 * BLOCKS["fuse"] * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
-        "train: decoded images kept": min(CACHE_BYTES, world.images * _decoded(values)),
-        "evaluate": SIMILARITIES + 4 * world.evaluation * widest,
+        "whiten": 4 * 8 * widest**2 + 3 * 8 * WHITEN_ROWS * widest,
+        "fuse": 3 * 4 * FUSE_ROWS * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
+        "train: decoded images kept": min(CACHE_BYTES, shown * 3 * world.pixels(NATIVE)),
+        "evaluate": HELD_BYTES + 4 * world.evaluation * widest,
     }
 
 
@@ -140,15 +123,15 @@ def seconds(
     )
     one = trial.step / (3 * 2 * fuse["batch"])  # of a training view, forward alone
     describe = sum(
-        trial.start + world.evaluation * trial.view[t] * _whole(values, t, s["image_px"])
+        trial.start + world.described * trial.view[t] * _whole(values, t, s["image_px"])
         for t, s in teachers.items()
         if t in trial.view
     )
     for ours in ("student", "untrained"):
         size = _whole(values, ours, train["view_px"], train["image_px"])
-        describe += trial.start + world.evaluation * one * size
+        describe += trial.start + world.described * one * size
     whole = one * PHOTO_RATIO * (train["image_px"] / train["view_px"]) ** 2
-    measured = 1 + (steps * train["epochs"] // train["validate_every"] if world.aside and
+    measurements = 1 + (steps * train["epochs"] // train["validate_every"] if world.measured and
                     train["validate_every"] else 0)  # fmt: skip
     m, wide = world.views, sum(out[t] for t in values["ensemble"])
     sampled = min(values["whiten"]["samples"], m)
@@ -156,16 +139,16 @@ def seconds(
         2 * (sampled * d * d + 10 * d**3) + m * d * out[t] for t, d in dims.items()
     )  # float64 costs twice
     fused = steps * fuse["epochs"] * fuse["batch"] ** 2 * wide + m * wide * fuse["dim"]
-    rank = world.evaluation**2 * (sum(dims.values()) + sum(out.values()))
+    rank = world.described**2 * (sum(dims.values()) + sum(out.values()))
     light = 0.4 * trial.start  # without torch
     return {
-        "prepare": light + trial.draw * (world.images + world.aside + world.evaluation),
+        "prepare": light + sum(m.seconds for m in world.made) / max(machine.processes(), 1),
         "extract": extract,
         "whiten": light * len(dims) + whiten / trial.operations,
         "fuse": light + fused / trial.operations,
         "train": trial.start
         + steps * train["epochs"] * beside(trial.step, 2 * fuse["batch"] * load)
-        + measured * world.aside * whole,
+        + measurements * world.measured * whole,
         "describe": describe,
         "evaluate": 2 * light + rank / trial.operations,
     }
@@ -173,10 +156,10 @@ def seconds(
 
 def beside(network: float, loading: float) -> float:
     """Loading processes work beside the network, and take its cores where it computes on them."""
-    workers = runtime.workers()
+    workers = machine.workers()
     if runtime.device().type != "cpu" and workers:
         return max(network, loading / workers)
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.cores()
     return network + loading / max(min(workers + 1, cores), 1)
 
 
@@ -186,17 +169,6 @@ def _whole(values: dict[str, Any], model: str, view_px: int, own_px: int | None 
     how = how_of(p["scales"], p["image_px"], model, own_px or view_px, Path("params.yaml"))
     px = how.px or NATIVE_PX
     return PHOTO_RATIO * (px / view_px) ** 2 * sum(s * s for s in how.scales)
-
-
-def _decoded(values: dict[str, Any]) -> float:
-    """Bytes of a decoded image: of a drawn one, else of a photograph of 1024 x 768."""
-    return 3 * PHOTO_RATIO * (_drawn_px(values) or NATIVE_PX) ** 2
-
-
-def _drawn_px(values: dict[str, Any]) -> int | None:
-    """Long side of the images of a dataset that draws its own (it says how large they are)."""
-    px = values["datasets"].get(values["prepare"]["dataset"], {}).get("image_px")
-    return int(px) if px else None
 
 
 def _whitened(p: dict[str, Any], teacher: str, own: int) -> int:

@@ -2,18 +2,20 @@
 
 import resource
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core import console, runtime, store
+from ...core import console, runtime, stopwatch, store
 from ...core.errors import UserError
-from ...images import reading, rendering
+from ...core.params import Teacher
+from ...images import views as drawing
+from ...images.replay import Replay
+from ...images.sets import TrainSet
+from . import bench_networks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,10 +32,8 @@ class Trial:
     view: dict[str, float] = field(default_factory=dict)  # one view through a teacher
     step: float = 0.0  # one training step
     load: float = 0.0  # one view decoded, cut and scaled by one process
-    draw: float = 0.0  # one generated image
     operations: float = 1e9  # float32 multiply-adds a second
     resident: float = 0.0  # bytes: this process at its largest
-    image_bytes: float = 0.0  # of a file
 
 
 @dataclass(frozen=True)
@@ -48,51 +48,52 @@ class Network:
 
 def load_torch() -> float:
     """Import what a stage with a network imports; the seconds it took."""
-    start = time.perf_counter()
-    import timm  # noqa: F401
-    import torch  # noqa: F401
 
-    return time.perf_counter() - start
+    def load() -> None:
+        import timm  # noqa: F401
+        import torch  # noqa: F401
+
+    return stopwatch.seconds(load)
 
 
-def teacher(settings: dict[str, Any], where: str) -> Network:
+def teacher(settings: Teacher, where: str) -> Network:
     """A teacher to time: random weights do; one whose weights are missing has a stand-in."""
     from ... import teachers
-    from ...nets import layers
+    from ...nets import embed
     from ...nets.backbone import Backbone
 
-    values, stand_in = dict(settings), False
-    if values["kind"] == "any_timm":
-        values["weights"] = "random"
+    stand_in = False
+    if settings.kind == "any_timm":
+        settings = settings.model_copy(update={"weights": "random"})
     try:
-        net = teachers.load(values["kind"], values, where)
+        net = teachers.load(settings.kind, settings, where)
     except UserError as error:
         if "weights" not in str(error):
             raise
         net, stand_in = Backbone(STAND_IN).eval(), True
-    return _network(layers.ready(net, runtime.device()), stand_in)
+    return _network(embed.ready(net, runtime.device()), stand_in)
 
 
-def ready_dim(settings: dict[str, Any]) -> int | None:
+def ready_dim(settings: Teacher) -> int | None:
     """Dimensions of a teacher of ready descriptors, which has nothing to time; None: a network."""
     from ... import teachers
 
-    if teachers.has_network(settings["kind"]):
+    if teachers.has_network(settings.kind):
         return None
-    first = settings["descriptors"][0]
+    first = settings.descriptors[0]  # type: ignore[attr-defined]  # of every kind without one
     return int(store.Stored(Path(first), "descriptors")["descriptor"].shape[1])
 
 
 def student(name: str, dim: int, p: dict[str, Any]) -> Network:
     """The student of `params.yaml`, with random weights."""
     from ...distill import student as students
-    from ...nets import layers
+    from ...nets import embed
 
     made = students.create(
         name, dim=dim, image_px=p["image_px"], pool=p["pool"], gem_p=p["gem_p"], source="random",
         seed=0,
     )  # fmt: skip
-    return _network(layers.ready(made, runtime.device()), False)
+    return _network(embed.ready(made, runtime.device()), False)
 
 
 def _network(net: "nn.Module", stand_in: bool) -> Network:
@@ -105,84 +106,49 @@ def _network(net: "nn.Module", stand_in: bool) -> Network:
 
 
 def view_seconds(net: "nn.Module", px: int, batch: int, seconds: float) -> float:
-    """One view of px x px through `net`, in batches as `extract` makes them."""
-    import torch
+    """One view of px x px through `net`, by the loop and in the batches of `extract`."""
+    from ...nets import embed
 
-    device = next(net.parameters()).device
-    batch = min(batch, 64) if device.type == "cpu" else batch
-    x = torch.rand(batch, 3, px, px, device=device)
+    batch = min(batch, 64) if next(net.parameters()).device.type == "cpu" else batch
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, px, px, 3), np.uint8)
 
     def work() -> None:
-        with torch.inference_mode():
-            net(x).cpu()
+        list(embed.descriptors(net, lambda _: pixels, [0], half=True, processes=0))
 
-    return repeated(work, seconds) / batch
+    return stopwatch.repeated(work, seconds) / batch
 
 
 def step_seconds(net: "nn.Module", px: int, batch: int, seconds: float) -> float:
-    """One training step: anchors and positives forward, the loss, backward, Adam."""
-    import torch
+    """One step of the training loop on a batch in memory."""
+    from tempfile import TemporaryDirectory
 
-    from ...distill import loss
-
-    device = next(net.parameters()).device
-    x = torch.rand(batch, 3, px, px, device=device)
-    target = torch.rand(batch, batch, device=device)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
-    net.train()
-
-    def work() -> None:
-        optimizer.zero_grad()
-        loss.relation(net(x) @ net(x).T, target, 0.05).backward()
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return repeated(work, seconds)
+    with TemporaryDirectory() as folder:
+        loop, pixels = bench_networks.loop_in_memory(Path(folder), net, batch, px)
+        return stopwatch.repeated(lambda: bench_networks.learn(loop, [pixels]), seconds)
 
 
 def load_seconds(files: list[Path], views: float, px: int, seconds: float) -> float:
     """One view from a file, an image decoded once for its `views`; 0 where there is none."""
-    view = {"x": 0.1, "y": 0.1, "width": 0.8, "height": 0.8, "flip": 0.0}
-    end, done, start = time.perf_counter() + seconds, 0, time.perf_counter()
-    for file in files:
-        image = reading.read(file)
-        for _ in range(max(round(views), 1)):
-            rendering.render(image, view, px)
-            done += 1
-        if time.perf_counter() > end:
+    each = max(round(views), 1)
+    names = [str(file.absolute()) for file in files]
+    view_image, view = drawing.draw_all(0, names, np.full(len(names), each))
+    stored = TrainSet(
+        Path(), np.array(names), np.array(names), np.full(len(names), -1), view_image, view,
+        drawing.COLUMNS, "",
+    )  # fmt: skip
+    replay, spent, done = Replay(stored, px), 0.0, 0
+    for image in range(len(names)):
+        spent += stopwatch.seconds(partial(replay.images, (image, image + 1)))
+        done += each
+        if spent > seconds:
             break
-    return (time.perf_counter() - start) / max(done, 1)
-
-
-def draw(module: Any, settings: Any) -> tuple[float, float]:
-    """(seconds, bytes) of one image of a dataset that draws its own, from a few of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        few = settings.model_copy(update={"groups": 2})
-        start = time.perf_counter()
-        drawn = module.training(few, Path(folder))
-        spent = time.perf_counter() - start
-        sizes = [(drawn.root / p).stat().st_size for p in drawn.path]
-    return spent / max(len(sizes), 1), float(np.mean(sizes))
+    return spent / max(done, 1)
 
 
 def operations(seconds: float) -> float:
     """Float32 multiply-adds a second of a matrix product."""
     a = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT)).astype(np.float32)
-    return PRODUCT**3 / repeated(lambda: np.matmul(a, a), seconds)
-
-
-def repeated(work: Callable[[], Any], seconds: float) -> float:
-    """Median seconds of `work`, after one warm-up, for about `seconds` and three times at least."""
-    work()
-    spent: list[float] = []
-    while len(spent) < 3 or (sum(spent) < seconds and len(spent) < 1000):
-        start = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - start)
-        if sum(spent) > 3 * seconds:
-            break  # a slow machine: one or two runs must do
-    return float(np.median(spent))
+    return PRODUCT**3 / stopwatch.repeated(lambda: np.matmul(a, a), seconds)
 
 
 def resident() -> float:
@@ -198,4 +164,4 @@ def resident() -> float:
 
 def note(what: str) -> None:
     """Say what is tried next."""
-    console.say(f"calibrating: {what}")
+    console.say(f"timing: {what}")

@@ -1,10 +1,12 @@
 """A ratio of two things measured in turn, so that a busy machine slows both."""
 
-import statistics
-import time
-from collections.abc import Callable
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from typing import Any
+
+from ...core import stopwatch
+from ...core.stopwatch import Work
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,15 @@ class Row:
         return self.seconds / self.bare
 
 
-def alternate(work: Callable[[], Any], bare: Callable[[], Any], times: int) -> tuple[float, float]:
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what the stage's code says for people, which it would say at each run."""
+    with redirect_stderr(io.StringIO()):
+        yield
+
+
+def alternate(work: Work, bare: Work, times: int) -> tuple[float, float]:
     """Medians in seconds of both, run in turn `times` times after one warm-up of each."""
-    found: list[tuple[float, float]] = []
-    for i in range(times + 1):
-        spent = []
-        for f in (work, bare):
-            start = time.perf_counter()
-            f()
-            spent.append(time.perf_counter() - start)
-        if i:
-            found.append((spent[0], spent[1]))
-    return statistics.median(f[0] for f in found), statistics.median(f[1] for f in found)
+    with quietly():
+        of_work, of_bare = stopwatch.in_turn((work, bare), times)
+    return of_work, of_bare

@@ -1,11 +1,11 @@
-"""Write a student as ONNX and .pt2, compared with torch on real images before it is kept.
+"""Write a student as ONNX and .pt2, after comparing both with torch on real images.
 
     whiten-mtd export models/student exported
     whiten-mtd export models/student student.onnx --images my/images
 
 A folder gets `model.onnx`, `model.pt2`, the weights with their `config.json`, and a model card; it
-can be uploaded to a model hub as it is. Input: RGB (B, 3, H, W) in [0, 1], each of them free; the
-metadata say how an image becomes that, and at which scales it is described.
+can be uploaded to a model hub as it is. Input: RGB (B, 3, H, W) in [0, 1] of any B, H and W; the
+metadata say how an image is turned into that, and at which scales it is described.
 """
 
 import os
@@ -26,12 +26,12 @@ from ...images.sets import EvaluationSet
 from . import model_card, programs
 
 app = console.app()
-BATCHES = (1, 33)  # sizes that are compared
+BATCHES = (1, 33)  # batch sizes that are compared
 PREPARED = (Path("data/prepared/validation.h5"), Path("data/prepared/evaluation"))
 
 
 class Describe(BaseModel):
-    """What an export takes over from section `describe` of params.yaml."""
+    """What `export` reads of section `describe` of params.yaml."""
 
     scales: Scales | dict[str, Scales]
     image_px: Side | dict[str, Side]
@@ -42,7 +42,7 @@ def main(
     student: Path,
     out: Path,
     images: Path = typer.Option(
-        None, help="Real images to compare on; those that `prepare` set aside by default."
+        None, help="Images to compare on; default: those of the validation groups."
     ),
     params_file: Path = params.OPTION,
 ) -> None:
@@ -53,11 +53,12 @@ def main(
     if out.suffix in (".onnx", ".pt2"):
         names = [f"model{out.suffix}"]
     elif out.suffix or (out.exists() and not out.is_dir()):
-        raise UserError(f"{out}: give a folder, or a file that ends in .onnx or .pt2")
+        raise UserError(f"{out}: OUT must be a folder, or a file that ends in .onnx or .pt2")
     else:
         names = ["model.onnx", "model.pt2"]
     net = students.load(student)
-    p = params.check(_described(params_file), Describe, f"{params_file}: describe")
+    given = params.read(params_file)
+    p = given.part("describe", Describe)
     how = how_of(p.scales, p.image_px, student.resolve().name, net.image_px, params_file)
     about = {
         "format": store.file_format("exported"), "model": net.config["model"],
@@ -78,17 +79,17 @@ def main(
         if out.suffix:
             os.replace(folder / names[0], out)
         else:
-            fill(folder, student, about, speed, params_file)
+            fill(folder, student, about, speed, given)
             replace(folder, out)
     console.say(f"{out}: written")
 
 
 def sample_of(images: Path | None, px: int) -> list[np.ndarray]:
     """Batches of real pixels: whole images by shape, one by one, and squares in one batch."""
-    found = list(_files(images))[: BATCHES[-1]]
-    if not found:
+    image_files = list(_files(images))[: BATCHES[-1]]
+    if not image_files:
         raise UserError("no images to compare on; run prepare first, or give some: --images FOLDER")
-    read = [reading.read(file) for file in found]
+    read = [reading.read(file) for file in image_files]
     plain = [rendering.plain(image, None, px) for image in read]
     shapes = [(p.shape[0], p.shape[1]) for p in plain]
     batches = [np.stack([plain[i] for i in b]) for b in rendering.batches_by_shape(shapes, 33)]
@@ -104,37 +105,33 @@ def _files(images: Path | None) -> list[Path]:
         return [root / n for n in names]
     sets = [PREPARED[0], *sorted(PREPARED[1].glob("*.h5"))]  # any real images will do
     for file in (f for f in sets if f.is_file()):
-        found = EvaluationSet.read(file)
-        if len(found.path):
-            return [found.file(i) for i in range(len(found.path))]
+        own = EvaluationSet.read(file)
+        if len(own.path):
+            return [own.file(i) for i in range(len(own.path))]
     return []
 
 
 def fill(
-    folder: Path, student: Path, about: dict[str, Any], speed: dict[str, Any], params_file: Path
-) -> None:
-    """The rest of an exported folder: weights, what they are, the card."""
+    folder: Path, student: Path, about: dict[str, Any], speed: dict[str, Any],
+    given: params.Parameters,
+) -> None:  # fmt: skip
+    """Add the rest of an exported folder: weights, `exported.json`, model card."""
     for name in ("model.safetensors", "config.json"):
         shutil.copyfile(student / name, folder / name)
     digests = {f.name: files.digest_of_file(f) for f in sorted(folder.iterdir())}
     files.write_text(folder / "exported.json", files.to_json({**about, "files": digests}))
-    files.write_text(folder / "README.md", model_card.card(folder, about, speed, params_file))
+    files.write_text(folder / "README.md", model_card.card(folder, about, speed, given))
 
 
 def replace(made: Path, out: Path) -> None:
-    """Put a folder in the place of an earlier export; anything else there is left alone."""
+    """Move a folder to `out`, in place of a previous export; any other folder is refused."""
     if out.is_dir() and any(out.iterdir()):
         if not (out / "exported.json").is_file():
-            raise UserError(f"{out}: holds other things; give a new folder")
+            raise UserError(f"{out}: contains files that are not an export; give a new folder")
         shutil.rmtree(out)
     elif out.is_dir():
         out.rmdir()
     os.replace(made, out)
-
-
-def _described(params_file: Path) -> dict[str, Any]:
-    values = params.read(params_file)["describe"]
-    return {key: values[key] for key in Describe.model_fields if key in values}
 
 
 def _parent(out: Path) -> Path:

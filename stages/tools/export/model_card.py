@@ -1,43 +1,42 @@
-"""The model card of an exported student, made from the run that it came from."""
+"""The model card of an exported student, from the files of its run."""
 
 import platform
 from pathlib import Path
 from typing import Any
 
-from ...core import files, params
+from ...core import files
 from ...core.errors import UserError
+from ...core.params import Parameters, Teacher
 from ...images.sets import TrainSet
 from .. import pages
 
 
-def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], params_file: Path) -> str:
-    """What the student came from, its scores with their protocol, bytes, speed, licenses.
+def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Parameters) -> str:
+    """Origin of the student, its scores with their protocol, bytes, speed, licenses.
 
-    Says only what the files of the run beside `params_file` show, and only where they are of these
-    very weights.
+    Only from the files of the run beside `given.path`, and scores only where they are of exactly
+    these weights.
     """
-    base = params_file.parent
-    values = params.read(params_file)
-    table = params.teachers(values, params_file)
+    base = given.path.parent
     config = files.read_json(folder / "config.json")
     return pages.render(
         "card.md", about=about, config=config, speed=speed,
-        teachers=[_teacher(n, table[n]) for n in values["ensemble"]],
-        images=_images(base / "data/prepared/train.h5"), dataset=values["prepare"]["dataset"],
+        teachers=[_teacher(n, given.teacher(n)) for n in given.ensemble],
+        images=_images(base / "data/prepared/train.h5"), dataset=given.training_set,
         scores=_scores(base, about["weights"]), machine=_machine(),
         files=[(f.name, f.stat().st_size) for f in sorted(folder.iterdir())],
     )  # fmt: skip
 
 
-def _teacher(name: str, settings: dict[str, Any]) -> dict[str, str]:
+def _teacher(name: str, settings: Teacher) -> dict[str, str]:
     return {
-        "name": name, "kind": str(settings["kind"]), "model": str(settings.get("model", "")),
-        "license": str(settings.get("license") or "not stated in teachers." + name),
+        "name": name, "kind": settings.kind, "model": getattr(settings, "model", ""),
+        "license": settings.license or f"not stated in teachers.{name}",
     }  # fmt: skip
 
 
 def _images(train: Path) -> dict[str, int] | None:
-    """How many images and groups it was trained on, where the list is there."""
+    """How many images and groups it was trained on; None where the list is missing."""
     try:
         views = TrainSet.read(train)
     except UserError:
@@ -52,23 +51,23 @@ def _scores(base: Path, weights: str) -> list[dict[str, Any]]:
     """Rows of set, protocol, difficulty and mAP of these weights, and of the untrained student."""
     results = base / "data/results"
     try:
-        found, models = (
+        metrics, models = (
             files.read_json(results / f"{n}.json") for n in ("metrics", "models")
         )  # fmt: skip
     except UserError:
         return []
     rows = []
-    for name, scores in found.items():
+    for name, scores in metrics.items():
         student = models.get(name, {}).get("student", {})
         if student.get("weights") != weights:
             continue
-        asked = name.partition("+")[0]  # a+b: set a among the distractors b
-        truth = files.read_json(base / f"data/prepared/evaluation/{asked}.json")
+        query_set = name.partition("+")[0]  # a+b: set a among the distractors b
+        truth = files.read_json(base / f"data/prepared/evaluation/{query_set}.json")
         for level, own in scores["student"].items():
-            before = scores["untrained"].get(level, {})
+            untrained = scores["untrained"].get(level, {})
             rows.append({
                 "set": name, "protocol": truth["protocol"], "level": level, "map": own["map"],
-                "recall": own.get("recall@1"), "before": before.get("map"),
+                "recall": own.get("recall@1"), "untrained": untrained.get("map"),
                 "queries": len(truth["queries"]), "scales": student.get("scales", "1"),
             })  # fmt: skip
     return rows

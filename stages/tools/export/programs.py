@@ -1,15 +1,14 @@
-"""Exported programs: made by torch, run, compared with the network that they came from."""
+"""Exported programs: written by torch, run, and compared with the network they come from."""
 
 import copy
 import json
-import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core import console
+from ...core import console, stopwatch
 from ...core.errors import UserError
 from ...retrieval.onnx_student import METADATA, Exported
 
@@ -23,16 +22,16 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
     """Write the programs `names` into `folder`. Raises UserError where torch cannot."""
     import torch
 
-    free = torch.export.Dim.DYNAMIC
-    # Large enough for every map to have many pixels: a size of one would be taken for a constant.
+    dynamic = torch.export.Dim.DYNAMIC
+    # Large enough for feature maps of many pixels: torch takes a size of one for a constant.
     example = torch.rand(2, 3, 256, 192)
     text = json.dumps(about, sort_keys=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            console.say("exporting (half a minute for a small network)")
+            console.say("exporting (half a minute for a small network, longer on a busy machine)")
             program = torch.export.export(
-                exportable(net), (example,), dynamic_shapes=({0: free, 2: free, 3: free},)
+                exportable(net), (example,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
             )
             if "model.pt2" in names:
                 torch.export.save(
@@ -49,17 +48,17 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
         except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
             line = next((ln for ln in str(error).splitlines() if ln.strip()), type(error).__name__)
             raise UserError(
-                f"{about['model']}: torch cannot export it with free batch, height and width "
+                f"{about['model']}: torch cannot export it for any batch, height and width "
                 f"({line.strip()[:150]}); choose another backbone (`student` in params.yaml)"
             ) from None
     return names
 
 
 def exportable(net: "nn.Module") -> "nn.Module":
-    """A copy whose TensorFlow-like padding is plain arithmetic of whole numbers.
+    """A copy whose TensorFlow-like padding is computed in integer arithmetic.
 
-    timm's own (a maximum over a rounded-up quotient) makes the exporter reason for ever about sizes
-    that are free. The same numbers: the total is k - s + (-size mod s), where k >= s.
+    timm's own (a maximum over a rounded-up quotient) keeps the exporter busy for ever where sizes
+    are dynamic. The results are the same: the total is k - s + (-size mod s), where k >= s.
     """
     import torch.nn.functional as F
     from timm.layers import Conv2dSame
@@ -73,7 +72,7 @@ def exportable(net: "nn.Module") -> "nn.Module":
             ):
                 reach = d * (k - 1) + 1
                 total = reach - s + (-size) % s if s > 1 and reach >= s else reach - 1
-                total = total if reach > 1 else 0  # a 1 x 1 window never reaches over the border
+                total = total if reach > 1 else 0  # a 1 x 1 window needs no padding
                 sides.append((total // 2, total - total // 2))
                 sizes.append((size + s - 1) // s)
             (top, bottom), (left, right) = sides
@@ -81,7 +80,7 @@ def exportable(net: "nn.Module") -> "nn.Module":
                 F.pad(x, (left, right, top, bottom)), self.weight, self.bias, self.stride, 0,
                 self.dilation, self.groups,
             )  # fmt: skip
-            return y.narrow(-2, 0, sizes[0]).narrow(-1, 0, sizes[1])  # nothing is cut: a word
+            return y.narrow(-2, 0, sizes[0]).narrow(-1, 0, sizes[1])  # cuts nothing, a hint
 
     made = copy.deepcopy(net).eval()
     for module in made.modules():
@@ -93,24 +92,24 @@ def exportable(net: "nn.Module") -> "nn.Module":
 def compare(
     net: "nn.Module", file: Path, about: dict[str, Any], sample: list[np.ndarray]
 ) -> dict[str, float]:
-    """Compare a program with torch: an ONNX one at the scales described, a .pt2 at scale one.
+    """Compare a program with torch: ONNX at all scales of the student, .pt2 at scale one.
 
-    Returns the largest difference, the least side that the program takes, and milliseconds. Raises
-    UserError where they differ: nothing is kept then.
+    Returns the largest difference, the smallest side of an image that the program takes, and
+    milliseconds. Raises UserError where they differ: then nothing is kept.
     """
     if file.suffix == ".pt2":
         about = {**about, "scales": [1.0]}
     run, least = _runner(file, about)
     sample = [x for x in sample if min(x.shape[1:3]) >= least]
     if not sample:
-        raise UserError(f"{file.name}: takes sides of {least} pixels or more, no image has them")
+        raise UserError(f"{file.name}: takes images of {least} pixels a side or more; none is")
     differences = [float(np.abs(run(x) - _by_torch(net, x, about)).max()) for x in sample]
     worst = max(differences)
     sizes = sorted({len(x) for x in sample})
     console.result(
-        f"{file.name}: largest difference to torch {worst:.1e}, {sum(map(len, sample))} images "
+        f"{file.name}: largest difference from torch {worst:.1e}, {sum(map(len, sample))} images "
         f"in batches of {sizes[0]} to {sizes[-1]}, {len({x.shape[1:3] for x in sample})} shapes"
-        + (f"; takes sides of {least} pixels or more" if least > 1 else "")
+        + (f"; takes images of {least} pixels a side or more" if least > 1 else "")
     )
     if not worst <= TOLERANCE:
         raise UserError(f"{file.name}: differs from torch by more than {TOLERANCE:g}; not kept")
@@ -119,13 +118,13 @@ def compare(
 
 
 def _runner(file: Path, about: dict[str, Any]) -> tuple[Any, int]:
-    """(pixels to descriptors by a program, the least side of an image that it takes)."""
+    """(a function from pixels to descriptors, the smallest side of an image that it takes)."""
     if file.suffix == ".onnx":
         return Exported.read(file).describe, 1
     import torch
 
     program = torch.export.load(file)
-    # torch.export proves its program for maps of more than one pixel only, and checks that.
+    # torch.export guarantees its program for feature maps of more than one pixel only.
     least = max(int(bounds.lower) for bounds in program.range_constraints.values())
     net = torch.export.unflatten(program)
     return lambda x: _by_torch(net, x, about), least
@@ -134,8 +133,7 @@ def _runner(file: Path, about: dict[str, Any]) -> tuple[Any, int]:
 def _by_torch(net: "nn.Module", pixels: np.ndarray, about: dict[str, Any]) -> np.ndarray:
     import torch
 
-    from ...nets.embed import describe
-    from ...nets.layers import as_input
+    from ...nets.embed import as_input, describe
 
     with torch.inference_mode():
         x = as_input(torch.from_numpy(pixels), torch.device("cpu"))
@@ -144,9 +142,5 @@ def _by_torch(net: "nn.Module", pixels: np.ndarray, about: dict[str, Any]) -> np
 
 def _milliseconds(run: Any, pixels: np.ndarray) -> float:
     """Median of nine runs on one image, after a warm-up."""
-    times = []
-    for _ in range(11):
-        start = time.perf_counter()
-        run(pixels)
-        times.append(time.perf_counter() - start)
-    return round(1000 * sorted(times[2:])[4], 2)
+    (seconds,) = stopwatch.in_turn([lambda: run(pixels)], times=9, warm=2)
+    return round(1000 * seconds, 2)

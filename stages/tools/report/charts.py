@@ -1,4 +1,4 @@
-"""The report's charts, as SVG in a data address: sharp at any size, no script, no font to load."""
+"""The report's plots, as SVG in a data URI: sharp at any size, no script, no font to load."""
 
 import io
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from .. import pages
 GREEN, RED, GREY, BLUE, AMBER = "#1f8a5b", "#c8453a", "#9aa5b1", "#33658a", "#b7791f"
 COLOURS = (BLUE, AMBER, "#7b4b94", "#4f9da6", "#a4572a", "#6b7a8f", "#b5477f", "#5a7d2a")
 COSTS = (
-    ("ms", "milliseconds an image"), ("parameters", "parameters, millions"),
-    ("bytes", "bytes an image in the index"),
+    ("ms", "milliseconds per image"), ("parameters", "parameters, millions"),
+    ("bytes", "bytes per image in the index"),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model of the trade-off: its mAP in percent, what it costs (None: not known), its role."""
+    """A model of the trade-off plot: its mAP in percent, its costs (None: unknown), its role."""
 
     label: str
     map: float
@@ -42,33 +42,33 @@ def tradeoff(points: list[Point], title: str) -> str:
     low, high = min(p.map for p in points), max(p.map for p in points)
     margin = max(0.12 * (high - low), 1.0)
     for axis, (field, name) in zip(axes, COSTS, strict=True):
-        there = [p for p in points if getattr(p, field)]
+        measured = [p for p in points if getattr(p, field)]
         axis.set_xlabel(name)
         axis.set_ylim(low - margin, high + margin)
         _plain(axis)
         axis.grid(color="#eef1f4")
-        if not there:
+        if not measured:
             axis.text(0.5, 0.5, "not measured", ha="center", color=GREY, transform=axis.transAxes)
             axis.set_xticks([])
             continue
-        costs = np.array([float(getattr(p, field)) for p in there])
+        costs = np.array([float(getattr(p, field)) for p in measured])
         axis.set_xscale("log")
         span = costs.max() / costs.min()
         axis.set_xlim(costs.min() / 1.2 / span**0.06, costs.max() * 1.3 * span**0.35)
         ticks = _ticks(costs.min(), costs.max())
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
-        places = _apart([p.map for p in there], 0.062 * (high - low + 2 * margin))
-        for p, cost, place in zip(there, costs, places, strict=True):
+        heights = _apart([p.map for p in measured], 0.062 * (high - low + 2 * margin))
+        for p, cost, height in zip(measured, costs, heights, strict=True):
             colour, marker, area = STYLE[p.role]
             axis.scatter(cost, p.map, area, colour, marker=marker, zorder=3, linewidths=0)
             axis.annotate(
-                p.label, (cost, p.map), (cost * 1.13, place), color=colour, fontsize=8.5,
+                p.label, (cost, p.map), (cost * 1.13, height), color=colour, fontsize=8.5,
                 va="center", weight="bold" if p.role == "student" else "normal",
                 arrowprops={"arrowstyle": "-", "color": "#ccd3da", "lw": 0.6},
             )  # fmt: skip
     axes[0].set_ylabel(f"mAP (%), {title}")
-    return _address(figure)
+    return _svg(figure)
 
 
 def curves(runs: list[tuple[str, list[dict[str, float]], int]]) -> str:
@@ -79,14 +79,14 @@ def curves(runs: list[tuple[str, list[dict[str, float]], int]]) -> str:
     alone = len(runs) == 1
     for (name, history, best), colour in zip(runs, _colours(len(runs)), strict=True):
         _line(left, history, "loss", colour, "training loss" if alone else name)
-        _line(left, history, "held_out_loss", RED if alone else colour, "held-out loss" * alone)
-        seen = _line(right, history, "validation_map", colour, name, "o-")
-        if best in seen:
-            right.plot(best, seen[best], "o", ms=11, mfc="none", mec=colour, mew=1.5)
+        _line(left, history, "held_out_loss", RED if alone else colour, "validation loss" * alone)
+        scores = _line(right, history, "validation_map", colour, name, "o-")
+        if best in scores:
+            right.plot(best, scores[best], "o", ms=11, mfc="none", mec=colour, mew=1.5)
     left.set_ylabel("loss")
     right.set_ylabel("mAP on the validation groups (%)")
     if not right.lines:
-        right.text(0.5, 0.5, "nothing was set aside to measure on", ha="center", color=GREY,
+        right.text(0.5, 0.5, "no validation groups", ha="center", color=GREY,
                    transform=right.transAxes)  # fmt: skip
     for axis in (left, right):
         axis.set_xlabel("step")
@@ -94,11 +94,11 @@ def curves(runs: list[tuple[str, list[dict[str, float]], int]]) -> str:
         axis.grid(color="#eef1f4")
     if not alone or len(left.lines) > 1:
         left.legend(fontsize=8, frameon=False)
-    return _address(figure)
+    return _svg(figure)
 
 
 def winners(teachers: list[str], highest: np.ndarray, lowest: np.ndarray) -> str:
-    """Two bars of shares: who is the max on positives, who the min on negatives."""
+    """Two bars of shares: which teacher is the max on positives, which the min on negatives."""
     figure = Figure(figsize=(9, 1.9), layout="constrained")
     axis = figure.subplots()
     start = np.zeros(2)
@@ -117,33 +117,33 @@ def winners(teachers: list[str], highest: np.ndarray, lowest: np.ndarray) -> str
     axis.tick_params(length=0)
     axis.legend(ncols=min(len(teachers), 6), fontsize=9, frameon=False, loc="upper center",
                 bbox_to_anchor=(0.5, -0.02))  # fmt: skip
-    return _address(figure)
+    return _svg(figure)
 
 
 def _line(
     axis: Any, history: list[dict[str, float]], key: str, colour: str, label: str, form: str = "-"
 ) -> dict[int, float]:
-    """Draw what was recorded of `key`; returns it by step."""
-    seen = {int(h["step"]): h[key] for h in history if key in h and "step" in h}
-    if seen:
-        axis.plot(list(seen), list(seen.values()), form, color=colour, lw=1.4, ms=4,
+    """Draw the recorded values of `key`; returns them by step."""
+    values = {int(h["step"]): h[key] for h in history if key in h and "step" in h}
+    if values:
+        axis.plot(list(values), list(values.values()), form, color=colour, lw=1.4, ms=4,
                   label=label or None)  # fmt: skip
-    return seen
+    return values
 
 
 def _apart(values: list[float], least: float) -> list[float]:
     """Heights for labels near `values`, at least `least` apart, in the same order."""
     order = np.argsort(values)
-    places = np.array(values, dtype=float)[order]
-    for _ in range(200):  # push close neighbours from each other until none is close
-        close = np.flatnonzero(np.diff(places) < least * 0.999)
+    heights = np.array(values, dtype=float)[order]
+    for _ in range(200):  # push close neighbours apart until none is too close
+        close = np.flatnonzero(np.diff(heights) < least * 0.999)
         if not len(close):
             break
         for i in close:
-            push = (least - (places[i + 1] - places[i])) / 2
-            places[i], places[i + 1] = places[i] - push, places[i + 1] + push
-    out = np.empty(len(places))
-    out[order] = places
+            push = (least - (heights[i + 1] - heights[i])) / 2
+            heights[i], heights[i + 1] = heights[i] - push, heights[i + 1] + push
+    out = np.empty(len(heights))
+    out[order] = heights
     return [float(v) for v in out]
 
 
@@ -170,7 +170,7 @@ def _plain(axis: Any) -> None:
     axis.set_axisbelow(True)
 
 
-def _address(figure: Figure) -> str:
+def _svg(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return pages.data_uri(buffer.getvalue(), "image/svg+xml")

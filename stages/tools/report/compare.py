@@ -1,11 +1,10 @@
-"""Which recipe makes the best student here: recipes x seeds on the same images, fairly.
+"""Compare recipes: which makes the best student on these images, over several seeds.
 
     whiten-mtd compare
 
-Every recipe of `compare.recipes` is first tuned, on one seed and a knob at a time, by retrieval on
-the groups that `prepare` set aside; then its best setting runs with every seed of `compare.seeds`.
-All runs are DVC experiments in a temporary copy: same steps, same student forwards, and nothing is
-computed twice.
+Every recipe of `compare.recipes` is first tuned, on one seed and one knob at a time, by its mAP on
+the validation groups; then its best setting runs with every seed of `compare.seeds`. All runs are
+DVC experiments in a temporary copy, with the same number of steps, and nothing is computed twice.
 """
 
 import csv
@@ -23,7 +22,7 @@ from pydantic import Field
 
 from ...core import console, files, params
 from ...core.errors import UserError
-from ...retrieval import metrics, scoring_rules
+from ...retrieval import metrics, protocols, scoring_rules
 from . import runs
 from .runs import Run
 
@@ -52,10 +51,10 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Tune every recipe on the validation groups, run it with every seed, print one table."""
-    p = params.section(params_file, "compare", Params)
+    p = params.read(params_file).section("compare", Params)
     chosen = {n: r for n, r in p.recipes.items() if not recipe or n in recipe}
-    if odd := [n for n in recipe if n not in p.recipes]:
-        raise UserError(f"no recipe {odd[0]!r}: choose from {', '.join(p.recipes)}")
+    if unknown := [n for n in recipe if n not in p.recipes]:
+        raise UserError(f"no recipe {unknown[0]!r}: choose from {', '.join(p.recipes)}")
     rows: list[dict[str, Any]] = []
     by_recipe: dict[str, list[Run]] = {}
     for name, r in chosen.items():
@@ -72,9 +71,9 @@ def main(
 
 
 def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
-    """The recipe's overrides, with the best value of each knob of `tune` by held-out retrieval.
+    """The recipe's overrides, with the value of each knob of `tune` that validates best.
 
-    One knob after the other, the later ones as `set` or params.yaml have them meanwhile.
+    One knob after the other; the later ones keep the value of `set` or params.yaml until then.
     """
     chosen = tuple(recipe.set)
     for knob, values in (parsed(t) for t in recipe.tune):
@@ -91,7 +90,10 @@ def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
             console.say(f"{name}: {knob}={value}: {scores[-1]:.2f}")
         best = int(np.argmax(scores))
         if best in (0, len(values) - 1) and len(values) > 1:
-            console.say(f"{name}: {knob}={values[best]} is at the end of what was tried")
+            console.say(
+                f"{name}: {knob}={values[best]} is the first or last value of the list: "
+                "values beyond it may be better"
+            )
         chosen = replaced(chosen, knob, values[best])
     return chosen
 
@@ -100,7 +102,7 @@ def parsed(tune: str) -> tuple[str, list[str]]:
     """The knob and its values of `knob=value,value`."""
     knob, equals, values = tune.partition("=")
     if not equals:
-        raise UserError(f"compare.recipes: tune: {tune!r} is not knob=value,value")
+        raise UserError(f"compare.recipes: tune: {tune!r} is not of the form knob=value,value")
     return knob, values.split(",")
 
 
@@ -111,31 +113,30 @@ def replaced(overrides: tuple[str, ...], knob: str, value: str) -> tuple[str, ..
 
 
 def seeded(seed: int) -> tuple[str, ...]:
-    """Overrides of one seed: another plan of batches, another head."""
+    """Overrides of one seed: it changes the batches and the head's random weights."""
     return (f"fuse.seed={seed}", f"train.seed={seed}")
 
 
 def mixed(runs: dict[str, list[Run]], models: list[str]) -> Iterator[str]:
-    """A warning for every set and model whose scores were made under different protocols."""
-    everyone = [(name, r) for name, of_recipe in runs.items() for r in of_recipe]
-    for data in everyone[0][1].rules:
+    """A warning for every set and model whose runs have different scoring rules."""
+    all_runs = [(name, r) for name, of_recipe in runs.items() for r in of_recipe]
+    for data in all_runs[0][1].rules:
         for model in models:
-            found = [
-                (n, r.rules[data][model]) for n, r in everyone if model in r.rules.get(data, {})
+            all_rules = [
+                (n, r.rules[data][model]) for n, r in all_runs if model in r.rules.get(data, {})
             ]
-            for name, rules in found[1:]:
-                first, theirs = found[0]
-                if told := scoring_rules.warning(
-                    f"{data}, {model}, {first} and {name}", theirs, rules
-                ):
-                    yield told
+            for name, rules in all_rules[1:]:
+                first, first_rules = all_rules[0]
+                label = f"{data}, {model}, {first} and {name}"
+                if warning := scoring_rules.warning(label, first_rules, rules):
+                    yield warning
                     break
 
 
 def experiment(overrides: tuple[str, ...], name: str, target: str | None = None) -> str:
     """`dvc exp run` in a temporary copy of the project; returns the experiment's name.
 
-    One that is there already is taken as it is, so that a comparison goes on where it was.
+    One that exists already is used as it is, so that an interrupted comparison continues.
     """
     slug = "".join(c if c.isalnum() else "-" for c in name)
     label = f"compare-{slug}-{files.digest_of([overrides, target])[:8]}"
@@ -147,7 +148,7 @@ def experiment(overrides: tuple[str, ...], name: str, target: str | None = None)
 
 
 def dvc(*command: str) -> str:
-    """What a command of DVC prints. Raises UserError with its last lines where it fails."""
+    """The output of a DVC command. Raises UserError with its last lines where it fails."""
     done = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
@@ -165,7 +166,7 @@ def artefact(experiment: str, path: str) -> str:
 def table_rows(
     name: str, setting: tuple[str, ...], runs: list[Run], models: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """One row for each of `models` that the runs have, in every set."""
+    """One row per set and model of `models` that the runs scored."""
     for data in runs[0].metrics:
         for model in models:
             if model not in runs[0].metrics[data]:
@@ -175,7 +176,7 @@ def table_rows(
                 "setting": " ".join(setting),
             }  # fmt: skip
             scored = runs[0].metrics[data][model]
-            for difficulty in sorted(scored, key=_easiest_first):
+            for difficulty in protocols.in_order(scored):
                 maps = np.array([r.metrics[data][model][difficulty]["map"] for r in runs])
                 aps = np.array(
                     [list(r.queries[data, model, difficulty].values()) for r in runs]
@@ -189,13 +190,8 @@ def table_rows(
             yield row
 
 
-def _easiest_first(difficulty: str) -> tuple[int, str]:
-    known = ("easy", "medium", "hard")
-    return (known.index(difficulty) if difficulty in known else len(known), difficulty)
-
-
 def write(out: Path, rows: list[dict[str, Any]]) -> None:
-    """comparison.csv and comparison.md, whole after every recipe."""
+    """Write comparison.csv and comparison.md, after every recipe anew."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(dict.fromkeys(k for r in rows for k in r)), restval="")
     writer.writeheader()

@@ -1,6 +1,5 @@
-"""What the report shows of a run's files: the flow with its times, who won the fusion, queries."""
+"""What the report shows of a run's files: stages and times, teachers in the fusion, queries."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core import files, store
+from ...core import console, files, machine, store
 from ...core.errors import UserError
 from ...distill.targets import Targets, read_whitened
 from ...images.sets import TrainSet
@@ -23,7 +22,7 @@ BEST, WORST, RESULTS = 3, 5, 8  # queries shown, and results of each
 
 
 def flow(run: Run) -> list[dict[str, Any]]:
-    """The stages in order: what each made, and its seconds where a run here recorded them."""
+    """The stages in order: what each made, and its seconds where they were recorded here."""
     p, c = run.params, run.config
     teachers, sets = list(p["teachers"]), list(run.metrics)
     views = _images_and_views()
@@ -31,7 +30,7 @@ def flow(run: Run) -> list[dict[str, Any]]:
     steps = f"{', '.join(loss) if isinstance(loss, dict) else loss}, {c.get('steps')} steps"
     boxes = [
         ("prepare", views or f"dataset {p['prepare']['dataset']}", ["prepare"]),
-        ("extract", f"{len(teachers)} teachers see every view once",
+        ("extract", f"{len(teachers)} teachers describe every view once",
          [f"extract@{t}" for t in teachers]),
         ("whiten", f"{p['whiten']['method']}, {_dims(p['whiten']['dim'])} dimensions each",
          [f"whiten@{t}" for t in teachers]),
@@ -52,18 +51,18 @@ def flow(run: Run) -> list[dict[str, Any]]:
 
 def recorded_times() -> dict[str, float]:
     """Seconds of each stage of dvc.yaml the last time it ran (and was not cached) here."""
-    folder = Path(os.environ.get("WHITEN_MTD_SCRATCH", ".scratch")) / "times"
+    folder = machine.scratch() / console.TIMES
     out = {}
     for file in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
             out[file.stem] = float(files.read_json(file)["seconds"])
         except (UserError, KeyError, TypeError, ValueError):
-            continue  # a damaged note is one that is not there
+            continue  # a damaged file counts as missing
     return out
 
 
 def fusion(run: Run) -> dict[str, Any]:
-    """Which teacher is the max and which the min; `missing` says why where it is not known."""
+    """Which teacher is the max and which the min; `missing`: why this is not known, or empty."""
     ensemble = list(run.params["ensemble"])
     try:
         views = TrainSet.read(PREPARED / "train.h5")
@@ -86,10 +85,11 @@ def _similarities(rows: list[np.ndarray], anchor: np.ndarray, positive: np.ndarr
 
 
 def queries(run: Run, data: str, difficulty: str) -> dict[str, Any]:
-    """The student's best and worst queries with images; `missing` says why there are none."""
+    """The student's best and worst queries with images; `missing`: why there are none, or empty."""
     name, _, distractors = data.partition("+")
     try:
-        benchmark = Benchmark.read(PREPARED / "evaluation", name)
+        similarity = run.params["evaluate"]["similarity"]  # of videos
+        benchmark = Benchmark.read(PREPARED / "evaluation", name, similarity)
         if distractors:
             benchmark = benchmark.among(PREPARED / "evaluation", distractors)
         open_file = partial(store.Stored, kind="descriptors")
@@ -98,34 +98,30 @@ def queries(run: Run, data: str, difficulty: str) -> dict[str, Any]:
         return {"missing": str(error).splitlines()[0]}
     aps = run.queries.get((data, "student", difficulty), {})
     ids = [q.image_id for q in benchmark.truth.queries]
-    asked = [i for i, image_id in enumerate(ids) if image_id in aps]
-    order = sorted(asked, key=lambda i: (aps[ids[i]], i))
+    scored = [i for i, image_id in enumerate(ids) if image_id in aps]
+    order = sorted(scored, key=lambda i: (aps[ids[i]], i))
     worst = order[: min(WORST, (len(order) + 1) // 2)]
     best = order[::-1][: min(BEST, len(order) - len(worst))]
     sheet = _sheet(run, data, difficulty, benchmark, described)
-    found = [aps[ids[i]] for i in asked]
     return {
         "missing": "", "best": [sheet(i) for i in best], "worst": [sheet(i) for i in worst],
-        "count": len(asked), "histogram": _histogram(found),
+        "count": len(scored), "histogram": _histogram([aps[ids[i]] for i in scored]),
     }  # fmt: skip
 
 
 def _sheet(
     run: Run, data: str, difficulty: str, benchmark: Benchmark, described: Described
 ) -> Callable[[int], dict[str, Any]]:
-    """A function: query number -> its AP by model, itself and its first results as images."""
-
-    junk_most = max(len(a.get("junk", ())) for a in benchmark.answers)
+    """A function: query number -> its AP by model, its image and those of its first results."""
+    positives, junk = benchmark.truth.positives, benchmark.truth.junk
+    junk_most = max(len(rows) for rows in junk)
     first = benchmark.first_rows(described.query, described.database, RESULTS + junk_most)
 
     def of(number: int) -> dict[str, Any]:
         query = benchmark.truth.queries[number]
         own = int(benchmark.query[number])
-        junk = query.answers.get("junk", np.zeros(0, np.int64))
-        good = {
-            int(r) for k, v in query.answers.items() if k not in ("junk", "negative") for r in v
-        }
-        shown = [int(r) for r in first[number] if r not in junk][:RESULTS]
+        good = {int(r) for r in positives[number]}
+        shown = [int(r) for r in first[number] if r not in junk[number]][:RESULTS]
         scores = {
             label: run.queries[key][query.image_id]
             for label in ("student", "untrained", "ensemble")
@@ -134,8 +130,10 @@ def _sheet(
         box = benchmark.images.rectangle(own)
         return {
             "name": query.image_id, "scores": scores, "positives": len(good),
-            "query": _shot(benchmark.images.thumbnail(own), "asked", box),
-            "results": [_shot(benchmark.file(r), "good" if r in good else "bad") for r in shown],
+            "query": _shot(benchmark.images.thumbnail(own), "reference", box),
+            "results": [
+                _shot(benchmark.file(r), "good" if r in good else "bad") for r in shown
+            ],
         }  # fmt: skip
 
     return of
@@ -162,7 +160,8 @@ def _images_and_views() -> str:
     except UserError:
         return ""
     groups = len(np.unique(views.group[views.group >= 0]))
-    return f"{len(views.group)} images, {groups} groups, {len(views.view_image)} views"
+    noun = "videos" if views.videos else "images"
+    return f"{len(views.group)} {noun}, {groups} groups, {len(views.view_image)} views"
 
 
 def _dims(dim: int | dict[str, int]) -> str:

@@ -1,19 +1,16 @@
-"""What a description costs on this machine: milliseconds an image, measured once and kept.
+"""What describing an image costs on this machine: milliseconds, measured once and kept.
 
-The time is that of the network alone, one image at a time at all scales of the protocol; reading
-the image is not in it. It depends on the architecture, not on the weights, so equal networks
-share one measurement. Kept in `data/speed.json` by machine.
+The time is that of the network alone, one image at a time at all its scales; reading the image is
+not included. It depends on the architecture and not on the weights, so networks of one architecture
+share a measurement. Kept in `data/speed.json`, per machine.
 """
 
-import os
-import platform
-import statistics
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...core import console, files, runtime
+from ...core import console, files, runtime, stopwatch
+from ...core import machine as hardware
 from ...core.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,74 +18,67 @@ if TYPE_CHECKING:
 
 FILE = Path("data/speed.json")
 ROUNDS, WARM = 9, 2  # timings of each network, the first ones not counted
-Spec = dict[str, Any]  # what to build, and at which px and scales it is asked
+Spec = dict[str, Any]  # what to build, and at which px and scales it runs
 
 
 def machine() -> str:
     """The processor (or GPU) and how many cores this process may use."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        name = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    device = os.environ.get("WHITEN_MTD_DEVICE", "")
-    return f"{name}, {len(os.sched_getaffinity(0))} cores{f', {device}' if device else ''}"
+    device = hardware.device_name()
+    return f"{hardware.processor()}, {hardware.cores()} cores{f', {device}' if device else ''}"
 
 
 def of_student(config: dict[str, Any], px: int, scales: str) -> Spec:
-    """What a student (its config.json) is asked to do."""
+    """The spec of a student, from its config.json."""
     keys = ("model", "dim", "head", "pool", "gem_p")
     return {"student": {k: config[k] for k in keys}, "px": px, "scales": scales}
 
 
 def of_teacher(settings: dict[str, Any], px: int, scales: str) -> Spec:
-    """What a teacher (its map in params.yaml) is asked to do."""
+    """The spec of a teacher, from its map in params.yaml."""
     left = ("image_px", "license", "sha256")
     kept = {k: v for k, v in settings.items() if k not in left}
     return {"teacher": kept, "px": px, "scales": scales}
 
 
 def known(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, float]]:
-    """What was measured here before: digest of a spec -> ms, parameters."""
+    """What was measured on this machine: digest of a spec -> ms, parameters."""
     table = files.read_json(file) if file.is_file() else {}
     here = table.get(machine(), {}) if isinstance(table, dict) else {}
     return {d: here[d] for d in map(files.digest_of, specs) if d in here}
 
 
 def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, float]]:
-    """`known`, the missing ones measured in turn, so that a busy machine slows all alike."""
-    wanted = {files.digest_of(s): s for s in specs}
-    found = known(wanted.values(), file)
-    nets = {d: n for d, s in wanted.items() if d not in found and (n := _built(s)) is not None}
+    """`known`, after measuring what is missing; in turn, so that other work slows all alike."""
+    by_digest = {files.digest_of(s): s for s in specs}
+    costs = known(by_digest.values(), file)
+    nets = {d: n for d, s in by_digest.items() if d not in costs and (n := _built(s)) is not None}
     if not nets:
-        return found
+        return costs
     console.say(f"timing {len(nets)} networks, once; kept in {file}")
-    times: dict[str, list[float]] = {d: [] for d in nets}
-    for _ in range(ROUNDS + WARM):
-        for digest, net in nets.items():
-            times[digest].append(_milliseconds(net, wanted[digest]))
-    for digest, net in nets.items():
-        found[digest] = {
-            "ms": round(statistics.median(times[digest][WARM:]), 2),
+    works = [_description(net, by_digest[digest]) for digest, net in nets.items()]
+    for (digest, net), seconds in zip(
+        nets.items(), stopwatch.in_turn(works, ROUNDS, WARM), strict=True
+    ):
+        costs[digest] = {
+            "ms": round(1000 * seconds, 2),
             "parameters": sum(p.numel() for p in net.parameters()),
         }
     table = files.read_json(file) if file.is_file() else {}
-    table[machine()] = {**table.get(machine(), {}), **found}
+    table[machine()] = {**table.get(machine(), {}), **costs}
     files.write_text(file, files.to_json(table))
-    return found
+    return costs
 
 
 def _built(spec: Spec) -> "nn.Module | None":
-    """The network of a spec, its weights random where that is enough; None if not to be had."""
-    from ...nets import layers
+    """The network of a spec, with random weights where possible; None where it cannot be built."""
+    from ...nets import embed
 
     try:
         net = _student(spec["student"]) if "student" in spec else _teacher(spec["teacher"])
     except UserError as error:
         console.say(f"not timed: {str(error).splitlines()[0]}")
         return None
-    return layers.ready(net, runtime.device())
+    return embed.ready(net, runtime.device())
 
 
 def _student(config: dict[str, Any]) -> "nn.Module":
@@ -109,7 +99,8 @@ def _teacher(settings: dict[str, Any]) -> "nn.Module":
     return teachers.load(values["kind"], values, "teachers")
 
 
-def _milliseconds(net: "nn.Module", spec: Spec) -> float:
+def _description(net: "nn.Module", spec: Spec) -> stopwatch.Work:
+    """One image through `net` at all scales, to be timed."""
     import torch
 
     from ...nets import embed
@@ -117,9 +108,9 @@ def _milliseconds(net: "nn.Module", spec: Spec) -> float:
     device = next(net.parameters()).device
     x = torch.rand(1, 3, max(round(0.75 * spec["px"]), 1), spec["px"], device=device)
     scales = [float(s) for s in spec["scales"].split()]
-    with torch.inference_mode():
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        embed.describe(net, x, scales).cpu()
-        return 1000 * (time.perf_counter() - start)
+
+    def work() -> None:
+        with torch.inference_mode():
+            embed.describe(net, x, scales).cpu()  # to main memory, which waits for the device
+
+    return work

@@ -1,9 +1,9 @@
-"""One self-contained page of a run: what the student is worth, what it costs, where it fails.
+"""One self-contained page about a run: how good the student is, what it costs, where it fails.
 
     whiten-mtd report OUT.html [--exp EXPERIMENT ...]
 
 Reads the files of the finished run in this folder, and those of DVC experiments by name. The page
-holds its images and has no script: it reads the same offline, anywhere.
+contains its images and has no script: it looks the same offline and on any machine.
 """
 
 import csv
@@ -36,12 +36,12 @@ def main(
     more: list[str] = typer.Argument(None, help="Further experiments, after --exp A."),
     exp: list[str] = typer.Option([], help="DVC experiments to set beside this run."),
     comparison: Path = typer.Option(
-        Path("comparison/comparison.csv"), help="The table of `whiten-mtd compare`, if there."
+        Path("comparison/comparison.csv"), help="The table that `whiten-mtd compare` wrote, if any."
     ),
-    speed: bool = typer.Option(True, help="Time networks that were not timed here before."),
+    speed: bool = typer.Option(True, help="Time the networks not yet timed on this machine."),
     params_file: Path = params.OPTION,
 ) -> None:
-    """Write the page of the run in this folder."""
+    """Write the page about the run in this folder."""
     pages.is_page(out)
     if more and not exp:
         raise UserError(f"unexpected {more[0]!r}; experiments come after --exp")
@@ -59,22 +59,25 @@ def main(
 
 
 def title(run: Run) -> dict[str, Any]:
-    """The name of the student and the sentence at the top."""
+    """The figures of the headline and of the paragraph and tiles below it."""
     data = next(iter(run.metrics))
     difficulty = run.main_difficulty(data)
     scores = run.metrics[data]
     student = scores["student"][difficulty]["map"]
-    white = {t: s["whitened"][difficulty]["map"] for t, s in scores.items() if "whitened" in s}
-    best = max(white, key=lambda t: white[t])
+    whitened = {t: s["whitened"][difficulty]["map"] for t, s in scores.items() if "whitened" in s}
+    best = max(whitened, key=lambda t: whitened[t])
     return {
         "student": run.config["model"], "data": data, "difficulty": difficulty, "map": student,
-        "untrained": scores["untrained"][difficulty]["map"], "best": best, "teacher": white[best],
+        "untrained": scores["untrained"][difficulty]["map"],
+        "best": best, "teacher": whitened[best],
         "ensemble": scores["ensemble"][difficulty]["map"], "dim": run.config["dim"],
+        "teachers": len(run.params["ensemble"]), "start_is_kept": run.config.get("step") == 0,
+        "start": start_of(run),
     }  # fmt: skip
 
 
 def section(run: Run, others: list[Run], data: str, costs: Known) -> dict[str, Any]:
-    """One evaluation set: table, trade-off image, distributions, queries."""
+    """One evaluation set: table, trade-off plot, distributions of similarities, queries."""
     from . import charts
 
     difficulty = run.main_difficulty(data)
@@ -82,38 +85,40 @@ def section(run: Run, others: list[Run], data: str, costs: Known) -> dict[str, A
     points = [_point(r, difficulty, r["role"]) for r in rows if r["role"]]
     for other in others:
         if difficulty in other.metrics.get(data, {}).get("student", {}):
-            mine = next(r for r in table(other, data, costs) if r["label"] == "student")
-            points.append(_point({**mine, "label": other.name}, difficulty, "experiment"))
-    drawn = PLOTS / data / "similarities.png"
+            student = next(r for r in table(other, data, costs) if r["label"] == "student")
+            points.append(_point({**student, "label": other.name}, difficulty, "experiment"))
+    similarities = PLOTS / data / "similarities.png"
     return {
         "name": data, "rows": rows, "difficulties": run.difficulties(data), "main": difficulty,
         "tradeoff": charts.tradeoff(points, f"{data} {difficulty}"),
-        "similarities": pages.data_uri(drawn.read_bytes(), "image/png") if drawn.is_file() else "",
-        "queries": evidence.queries(run, data, difficulty), "print": run.fingerprint(data),
+        "similarities": (
+            pages.data_uri(similarities.read_bytes(), "image/png") if similarities.is_file() else ""
+        ),
+        "queries": evidence.queries(run, data, difficulty), "fingerprint": run.fingerprint(data),
         "rules": run.rules[data]["student"],
-        "measured": any(r["ms"] for r in rows),
+        "measured": any(r["ms"] for r in rows), "labels": [r["label"] for r in rows],
     }  # fmt: skip
 
 
-def _point(row: dict[str, Any], difficulty: str, drawn_as: str) -> "Point":
-    """A row of the table as a point of the trade-off image."""
+def _point(row: dict[str, Any], difficulty: str, role: str) -> "Point":
+    """A row of the table as a point of the trade-off plot, drawn as `role`."""
     from .charts import Point
 
     return Point(
         row["label"].removesuffix(" whitened"), row["scores"][difficulty]["map"], row["ms"],
-        row["parameters"], row["bytes"], drawn_as,
+        row["parameters"], row["bytes"], role,
     )  # fmt: skip
 
 
 def fusion(run: Run) -> dict[str, Any]:
-    """Who wins the max and the min, drawn."""
+    """Which teacher is the max and which the min of the fused targets, with a plot."""
     from . import charts
 
-    found = evidence.fusion(run)
-    if not found["missing"]:
-        won = found["won"]
-        found["image"] = charts.winners(found["teachers"], won.highest, won.lowest)
-    return found
+    shares = evidence.fusion(run)
+    if not shares["missing"]:
+        won = shares["won"]
+        shares["plot"] = charts.winners(shares["teachers"], won.highest, won.lowest)
+    return shares
 
 
 def curves(runs: list[Run]) -> str:
@@ -124,16 +129,26 @@ def curves(runs: list[Run]) -> str:
 
 
 def training(run: Run) -> dict[str, Any]:
-    """The words to the curves: steps, the step that is kept, validation before and at it."""
-    seen = {int(h["step"]): h["validation_map"] for h in run.history if "validation_map" in h}
+    """The text beside the curves: where training started, how long, and what it brought."""
+    validation = {int(h["step"]): h["validation_map"] for h in run.history if "validation_map" in h}
     return {
-        "steps": run.config.get("steps"), "step": run.config.get("step"), "start": seen.get(0),
-        "best": run.config.get("validation_map"), "init": run.config.get("init"),
+        "steps": run.config.get("steps"), "step": run.config.get("step"), "start": start_of(run),
+        "start_map": validation.get(0), "kept_map": run.config.get("validation_map"),
     }  # fmt: skip
 
 
+def start_of(run: Run) -> str:
+    """What step 0 of training is, in words."""
+    weights = "random weights" if run.config.get("init") == "random" else "pretrained weights"
+    if not run.config.get("head"):
+        return f"the untrained network ({weights})"
+    if run.params["train"].get("head") == "ridge":
+        return f"the ridge start ({weights}, and a head fitted by ridge regression, no step yet)"
+    return f"the random start ({weights}, and a head of random weights, no step yet)"
+
+
 def experiment(other: Run, base: Run) -> dict[str, Any]:
-    """An experiment beside this run: what was changed, what came of it."""
+    """An experiment beside this run: the settings that differ, and the scores."""
     sets = []
     for data in other.metrics:
         if data not in base.metrics:
@@ -153,13 +168,13 @@ def experiment(other: Run, base: Run) -> dict[str, Any]:
 
 
 def compared(path: Path) -> dict[str, Any] | None:
-    """The table of `whiten-mtd compare`; None where it was not run."""
+    """The table that `whiten-mtd compare` wrote; None where there is none."""
     if not path.is_file():
         return None
     with open(path, encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
     if not rows or "recipe" not in rows[0]:
-        raise UserError(f"{path}: not the table of `whiten-mtd compare`; run it again")
+        raise UserError(f"{path}: not a table that `whiten-mtd compare` wrote; run compare again")
     names = [k for k in rows[0] if f"{k}_spread" in rows[0]]
     try:
         cells = [
@@ -172,7 +187,7 @@ def compared(path: Path) -> dict[str, Any] | None:
 
 
 def about(run: Run) -> dict[str, Any]:
-    """What this page is of: settings and their digest, commit, versions, the time it was made."""
+    """Where the page comes from: settings and their digest, commit, versions, date."""
     return {
         "params": files.to_json(run.params), "settings": files.digest_of(run.params)[:12],
         "student": run.config.get("digest"), "commit": commit(), "made": time.strftime("%F %H:%M"),
@@ -181,7 +196,7 @@ def about(run: Run) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The git commit, and whether files differ from it; empty outside a repository."""
+    """The git commit, `-dirty` where files differ from it; empty outside a repository."""
     try:
         done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True)
     except FileNotFoundError:

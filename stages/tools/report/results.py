@@ -1,4 +1,4 @@
-"""Print the scores of the latest run, where its images are, and what to try next.
+"""Print the scores of the latest run, where its plots are, and what to try next.
 
 whiten-mtd results
 """
@@ -17,8 +17,8 @@ from . import runs, table
 app = console.app()
 NEXT = """Try next (source .venv/bin/activate first):
   dvc repro                                  # nothing to do: every stage is cached
-  dvc exp run -S fuse.strategy=mean          # another fusion: starts at fuse
-  dvc exp run -S train.loss=contrastive      # no teacher at all: the honest baseline
+  dvc exp run -S fuse.strategy=mean          # another fusion: runs from fuse on
+  dvc exp run -S train.loss=contrastive      # no teacher at all: the baseline
   dvc exp show                               # all experiments side by side
   whiten-mtd verify                          # stored descriptors against the live teachers
   whiten-mtd report report.html              # all of it on one page, with images"""
@@ -26,8 +26,8 @@ NEXT = """Try next (source .venv/bin/activate first):
 
 @app.command()
 def main(
-    results: Path = typer.Option(Path("data/results"), help="What evaluate wrote."),
-    against: Path = typer.Option(None, help="An earlier run's folder of results, to compare with."),
+    results: Path = typer.Option(Path("data/results"), help="The folder that evaluate wrote."),
+    against: Path = typer.Option(None, help="The results folder of another run, to compare with."),
     params_file: Path = params.OPTION,
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -54,8 +54,8 @@ def main(
     for name, models in about.items():
         student = models["student"]
         console.result(
-            f"\n{name}: student of {student['dim']} dimensions, first weights {student['init']}; "
-            f"images: {', '.join(str(p) for p in images(results, name))}"
+            f"\n{name}: student of {student['dim']} dimensions, initial weights {student['init']}; "
+            f"plots: {', '.join(str(p) for p in plots(results, name))}"
         )
     console.result(f"\n{NEXT}")
 
@@ -63,28 +63,28 @@ def main(
 def compared(
     table: dict[str, Any], rules: dict[str, dict[str, scoring_rules.ScoringRules]], against: Path
 ) -> None:
-    """The change of mAP from the run in `against`; a warning where the protocols differ."""
-    before = score_table.renamed(files.read_json(against / "metrics.json"), f"{against}")
+    """The change of mAP since the run in `against`; a warning where the scoring rules differ."""
+    scores_then = score_table.renamed(files.read_json(against / "metrics.json"), f"{against}")
     rules_then = scoring_rules.read(against)
     for name in table:
-        then = score_table.flat(before.get(name, {}))
+        then = score_table.flat(scores_then.get(name, {}))
         for model, scores in score_table.flat(table[name]).items():
             if model not in then:
                 continue
-            told = scoring_rules.warning(
+            warning = scoring_rules.warning(
                 f"{name}, {model}", rules[name][model], rules_then[name][model]
             )
-            if told:
-                console.say(told)
-            both = [
+            if warning:
+                console.say(warning)
+            changes = [
                 (d, s["map"], then[model][d]["map"]) for d, s in scores.items() if d in then[model]
             ]
-            cells = ", ".join(f"{d} {new:.1f} ({new - old:+.1f})" for d, new, old in both)
+            cells = ", ".join(f"{d} {new:.1f} ({new - old:+.1f})" for d, new, old in changes)
             console.result(f"{name}, {model}, against {against}: {cells}")
 
 
 def costs(results: Path, params_file: Path) -> Iterator[str]:
-    """A line a set: mAP, megabytes and milliseconds of student and teachers, where timed here."""
+    """A line per set: mAP, megabytes and milliseconds of each model timed on this machine."""
     if results != Path("data/results"):
         return
     try:
@@ -100,13 +100,13 @@ def costs(results: Path, params_file: Path) -> Iterator[str]:
             )
             yield f"\n{data} {difficulty}: {'; '.join(cells)}"
     except UserError:
-        return  # a run that is not whole has scores to print all the same
+        return  # the scores of an incomplete run are printed all the same
 
 
-def images(results: Path, name: str) -> list[Path]:
-    """What there is to look at of one set, and the training curve."""
-    drawn = [results / "plots" / name / f for f in ("queries.png", "map.png", "similarities.png")]
-    return [p for p in (*drawn, Path("models/student/training.png")) if p.is_file()]
+def plots(results: Path, name: str) -> list[Path]:
+    """The plots of one set, and the training curve."""
+    files = [results / "plots" / name / f for f in ("queries.png", "map.png", "similarities.png")]
+    return [p for p in (*files, Path("models/student/training.png")) if p.is_file()]
 
 
 if __name__ == "__main__":

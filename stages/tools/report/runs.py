@@ -1,4 +1,4 @@
-"""One finished run as its files tell it: the workspace's, or an experiment's by its DVC name."""
+"""The files of a finished run: the one in this folder, or a DVC experiment by its name."""
 
 import csv
 import io
@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from ruamel.yaml import YAML
 
 from ...core import params
 from ...core.errors import UserError
 from ...core.plugins import nearest
-from ...retrieval import metrics, scoring_rules
-from ...retrieval.score_table import renamed
+from ...retrieval import metrics, protocols, scoring_rules
+from ...retrieval.score_table import OLD_ROWS, renamed
 from ...retrieval.scoring_rules import UNKNOWN
 from . import latency
 
@@ -39,8 +38,11 @@ class Run:
     rules: dict[str, dict[str, scoring_rules.ScoringRules]]  # set -> model -> its scoring rules
 
     @classmethod
-    def read(cls, name: str, read: Read) -> "Run":
-        """All of it through `read`. Raises UserError naming the file that is missing."""
+    def read(cls, name: str, read: Read, values: dict[str, Any] | None = None) -> "Run":
+        """All of it through `read`, its parameters too where they are not known yet (`values`).
+
+        Raises UserError naming the file that is missing.
+        """
 
         def parsed(path: str, old: str = "") -> Any:
             try:
@@ -50,42 +52,45 @@ class Run:
 
         scores = parsed("data/results/metrics.json")
         if not isinstance(scores, dict) or not scores:
-            raise UserError(f"{name}: data/results/metrics.json: no scores; evaluation is empty")
-        scores = renamed(scores, name)
+            raise UserError(f"{name}: data/results/metrics.json: no scores, no set was evaluated")
+        today = renamed(scores, name)
+        rows = OLD_ROWS if today is not scores else {}  # of an old run, also in its other files
         rules = parsed(*(f"data/results/{f}" for f in (scoring_rules.FILE, scoring_rules.OLD_FILE)))
+        models = parsed("data/results/models.json")
         queries = _table(read, "data/results/queries.csv", name, _of_queries)
         history = _table(read, "models/student/history.csv", name, _of_steps)
-        text = _file(read, "params.yaml", name)
+        if values is None:  # of another commit, perhaps with other keys: compared, never typed
+            values = params.parse(_file(read, "params.yaml", name).encode(), f"{name}: params.yaml")
         return cls(
-            name, scores, parsed("data/results/models.json"), queries, history,
-            parsed("models/student/config.json"), YAML(typ="safe").load(text),
+            name, today,
+            {s: {rows.get(m, m): about for m, about in of.items()} for s, of in models.items()},
+            {(s, rows.get(m, m), d): aps for (s, m, d), aps in queries.items()}, history,
+            parsed("models/student/config.json"), values,
             scoring_rules.parse(rules, name),
         )  # fmt: skip
 
     def main_difficulty(self, data: str) -> str:
-        """The difficulty that headlines use: medium where there is one."""
-        there = list(self.metrics[data]["student"])
-        if not there:
+        """The difficulty that headlines use, as the protocol says."""
+        scored = self.difficulties(data)
+        if not scored:
             raise UserError(f"{self.name}: {data}: no query has a positive; nothing to report")
-        return "medium" if "medium" in there else there[0]
+        return protocols.load(self.rules[data]["student"].protocol).headline(scored)
 
     def difficulties(self, data: str) -> list[str]:
         """Those that were scored, easiest first."""
-        known = [d for p in metrics.DIFFICULTIES.values() for d in p]
-        there = self.metrics[data]["student"]
-        return sorted(there, key=lambda d: known.index(d) if d in known else len(known))
+        return protocols.in_order(self.metrics[data]["student"])
 
     def fingerprint(self, data: str) -> str:
-        """Digest of the rules that the student's scores were made by; equal ones compare."""
+        """Digest of the student's scoring rules: scores with the same digest can be compared."""
         return self.rules[data]["student"].digest
 
     def spec(self, data: str, model: str) -> latency.Spec | None:
-        """What `model` is asked to do in `data`; None for what is no network of its own."""
+        """How `model` describes an image of `data`; None where it is not one network."""
         about = self.models[data].get(model, {})
         px, scales = str(about.get("image_px")), str(about.get("scales", UNKNOWN))
         own = ("student", "untrained", *self.params["teachers"])
         if not px.isdecimal() or scales == UNKNOWN or model not in own:
-            return None  # ready descriptors, images as they are, an earlier student
+            return None  # descriptors from elsewhere, images of any size, an old model
         return self._spec(model, int(px), scales, int(about["dim"]))
 
     def _spec(self, model: str, px: int, scales: str, dim: int) -> latency.Spec:
@@ -99,9 +104,8 @@ class Run:
 
 def workspace(params_file: Path) -> Run:
     """The run in this folder; its parameters checked as far as every command checks them."""
-    params.teachers(params.read(params_file), params_file)
-    given = {"params.yaml": params_file}
-    return Run.read(HERE, lambda path: Path(given.get(path, Path(path))).read_bytes())
+    given = params.read(params_file)
+    return Run.read(HERE, lambda path: Path(path).read_bytes(), given.values)
 
 
 def experiment(name: str) -> Run:
@@ -120,9 +124,9 @@ def experiment(name: str) -> Run:
         resolve_rev(repo.scm, name)
         files = DVCFileSystem(rev=name)
     except SCMError:
-        there = names()
-        told = f": choose from {', '.join(there)}" if there else ": there are none"
-        raise UserError(f"no experiment {name!r}{nearest(name, there)}{told}") from None
+        known = names()
+        choices = f": choose from {', '.join(known)}" if known else ": there are none yet"
+        raise UserError(f"no experiment {name!r}{nearest(name, known)}{choices}") from None
     except DvcException as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from None
 
@@ -149,24 +153,24 @@ def names() -> list[str]:
 
 
 def differences(run: Run, base: Run) -> list[tuple[str, Any, Any]]:
-    """(dotted key, its value in `base`, in `run`) of every parameter that differs."""
+    """(dotted key, value in `base`, value in `run`) of every parameter that differs."""
     a, b = _flat(base.params), _flat(run.params)
     return [(k, a.get(k), b.get(k)) for k in dict.fromkeys((*a, *b)) if a.get(k) != b.get(k)]
 
 
 def gain(run: Run, base: Run, data: str, difficulty: str) -> tuple[float, float, float] | None:
-    """(mean difference of the student's AP, its 95 % interval) over the queries both have."""
+    """(mean difference of the student's AP, its 95 % interval) over the queries of both."""
     key = (data, "student", difficulty)
-    mine, theirs = run.queries.get(key, {}), base.queries.get(key, {})
-    shared = [q for q in mine if q in theirs]
+    aps, base_aps = run.queries.get(key, {}), base.queries.get(key, {})
+    shared = [q for q in aps if q in base_aps]
     if not shared or run.fingerprint(data) != base.fingerprint(data):
         return None
-    change = np.array([mine[q] - theirs[q] for q in shared])
+    change = np.array([aps[q] - base_aps[q] for q in shared])
     return (float(change.mean()), *metrics.bootstrap(change))
 
 
 def _file(read: Read, path: str, name: str, old: str = "") -> str:
-    """The text of `path`, or where it is missing of `old`, as runs of 0.1 call it."""
+    """The text of `path`; where it is missing, of `old`, its name in old runs."""
     try:
         return read(path).decode("utf-8")
     except FileNotFoundError:
@@ -175,16 +179,16 @@ def _file(read: Read, path: str, name: str, old: str = "") -> str:
         how = "run `dvc repro` first" if name == HERE else "run that experiment again"
         raise UserError(f"{name}: {path} is missing; {how}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{name}: {path}: not UTF-8; run the stage that writes it again") from None
+        raise UserError(f"{name}: {path} is not UTF-8; run the stage that wrote it again") from None
 
 
 def _table(read: Read, path: str, name: str, parse: Callable[[Any], T]) -> T:
-    """A table's rows as `parse` has them. Raises UserError where they are not what it expects."""
+    """A CSV table through `parse`. Raises UserError where it is damaged."""
     try:
         return parse(csv.DictReader(io.StringIO(_file(read, path, name)), strict=True))
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{name}: {path}: not the table that its stage writes ({error}); run it again"
+            f"{name}: {path}: not a table that its stage wrote ({error}); run that stage again"
         ) from None
 
 

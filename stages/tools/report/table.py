@@ -1,4 +1,4 @@
-"""Teachers against student, a row a model: its scores and what describing an image costs."""
+"""Teachers against student, one row per model: its scores and the cost of describing an image."""
 
 import importlib.util
 from typing import Any
@@ -14,7 +14,7 @@ Known = dict[str, dict[str, float]]  # digest of a spec -> ms, parameters
 
 
 def timed(runs: list[Run], speed: bool) -> Known:
-    """What each network costs here: kept measurements, the missing ones made where possible."""
+    """What each network costs on this machine; what was not yet timed is timed if `speed`."""
     specs = [s for r in runs for d in r.metrics for m in r.models[d] if (s := r.spec(d, m))]
     if speed and importlib.util.find_spec("torch"):
         return latency.measured(specs)
@@ -22,7 +22,7 @@ def timed(runs: list[Run], speed: bool) -> Known:
 
 
 def table(run: Run, data: str, costs: Known) -> list[dict[str, Any]]:
-    """A row a model: scores, interval of the main mAP, and what an image costs."""
+    """One row per model: scores, interval of the main mAP, and the cost of an image."""
     difficulty = run.main_difficulty(data)
     rows = []
     order = ["student", "asymmetric", "new_on_old", "old_model", "untrained"]
@@ -41,7 +41,7 @@ def table(run: Run, data: str, costs: Known) -> list[dict[str, Any]]:
 
 
 def role(label: str) -> str:
-    """How a model is drawn in the trade-off image; empty: not at all."""
+    """How a model is drawn in the trade-off plot; empty: not at all."""
     name, _, state = label.rpartition(" ")
     if name:
         return "teacher" if state == "whitened" else ""
@@ -61,21 +61,21 @@ def cost(run: Run, data: str, label: str, costs: Known) -> dict[str, Any]:
     model = name or ("student" if label in ("asymmetric", "new_on_old") else label)
     about = run.models[data][model]
     spec = run.spec(data, model)
-    found = costs.get(files.digest_of(spec), {}) if spec else {}
+    measured = costs.get(files.digest_of(spec), {}) if spec else {}
     dim = int(about["dim"])
     if state == "whitened" and name:
         dim = whitened_dim(run, name, dim)
     elif label == "asymmetric":
         dim = int(run.params["fuse"]["dim"])
-    count = found.get("parameters")
+    count = measured.get("parameters")
     return {
-        "ms": found.get("ms"), "parameters": count / 1e6 if count else None, "dim": dim,
+        "ms": measured.get("ms"), "parameters": count / 1e6 if count else None, "dim": dim,
         "bytes": 2 * dim, "px": about.get("image_px"),
     }  # fmt: skip
 
 
 def whitened_dim(run: Run, teacher: str, own: int) -> int:
-    """Dimensions that a teacher keeps."""
+    """Dimensions of a teacher after whitening; `own`: before."""
     p = run.params["whiten"]
     if p["method"] == "none":
         return own

@@ -1,4 +1,4 @@
-"""Who speaks in the fused targets: which teacher is the most and which the least confident."""
+"""Which teacher decides the fused targets: the most and the least confident one of each pair."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class Winners:
     """(T,) shares of 1 and means: positives a teacher is the highest for, negatives it is the
-    lowest for, its mean similarity of positives and of negatives; how many of each were seen."""
+    lowest for, its mean similarity of positives and of negatives; the numbers of both."""
 
     highest: Array
     lowest: Array

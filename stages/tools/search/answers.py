@@ -1,4 +1,4 @@
-"""What index, search, serve and calibrate share: an index with its student, and answers."""
+"""Shared by index, search, serve and calibrate: an index with its student, and search results."""
 
 from pathlib import Path
 from typing import Any
@@ -12,39 +12,42 @@ from . import generations as indexes
 from .generations import Index
 
 
-def student_of(found: Index, model: Path | None) -> Exported:
-    """The exported student of an index: the one given, else its own. Refuses another one."""
-    path = model or found.model()
+def student_of(index: Index, model: Path | None) -> Exported:
+    """The student that describes queries: `model`, else the one kept in the index.
+
+    Raises UserError where it is not the student that described the index.
+    """
+    path = model or index.model()
     if path is None:
         raise UserError(
-            f"{found.folder}: has no exported student in it; give one: --model EXPORTED "
-            "(`whiten-mtd export` writes it)"
+            f"{index.folder}: this index contains no exported student; name one with "
+            "--model EXPORTED (`whiten-mtd export` writes it)"
         )
     net = Exported.read(path)
-    refuse_other(found.student, net.identity(), str(found.folder), str(path))
+    refuse_other(index.student, net.identity(), str(index.folder), str(path))
     return net
 
 
 def open_index(folder: Path, model: Path | None) -> tuple[Index, Exported]:
     """The current generation and the student that describes its queries."""
-    found = indexes.read(folder)
-    return found, student_of(found, model)
+    index = indexes.read(folder)
+    return index, student_of(index, model)
 
 
-def answers(found: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
-    """For each query row its first images: path, file, score; match where calibrated."""
-    calibration = found.about.get("calibration")
+def answers(index: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
+    """For each query row its first images: path, file, score; `match` where calibrated."""
+    calibration = index.about.get("calibration")
     threshold = calibration["threshold"] if calibration else None
     out = []
-    for scores, places in zip(*found.search(rows, top), strict=True):
+    for scores, index_rows in zip(*index.search(rows, top), strict=True):
         results = [
             {
-                "path": str(found.path[row]), "file": str(found.file(row)),
-                "score": round(min(float(score), 1.0), 6),  # float16 rows are a little long
+                "path": str(index.path[row]), "file": str(index.file(row)),
+                "score": round(min(float(score), 1.0), 6),  # float16 rounds to a little over 1
                 "match": None if threshold is None else bool(score >= threshold),
-                "id": int(found.ids[row]),
+                "id": int(index.ids[row]),
             }
-            for score, row in zip(scores, places, strict=True)
+            for score, row in zip(scores, index_rows, strict=True)
             if row >= 0
         ]  # fmt: skip
         match = None if threshold is None else any(r["match"] for r in results)
@@ -55,26 +58,26 @@ def answers(found: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
 def ready(source: Path, dim: int | None = None) -> tuple[store.Stored, np.ndarray, list[str]]:
     """A descriptor file, its (n, d) float32 rows and its ids.
 
-    Raises UserError unless it holds one finite descriptor an image, of `dim` numbers where given.
+    Raises UserError unless it holds one finite descriptor per image (of `dim` dimensions).
     """
     stored = store.Stored(source, "descriptors")
     rows = np.asarray(stored["descriptor"], dtype=np.float32)
     if rows.ndim != 2 or "start" in stored or not np.isfinite(rows).all():
-        raise UserError(f"{source}: not one finite descriptor an image; describe again")
-    names = [str(i) for i in stored["image_id"]]
-    if len(names) != len(rows):
+        raise UserError(f"{source}: does not hold one finite descriptor per image; describe again")
+    ids = [str(i) for i in stored["image_id"]]
+    if len(ids) != len(rows):
         raise UserError(f"{source}: its datasets have different lengths; describe again")
     if not len(rows):
         raise UserError(f"{source}: holds no descriptors; describe again")
     if dim is not None:
         refuse_width(source, rows, dim)
-    return stored, rows, names
+    return stored, rows, ids
 
 
 def refuse_width(source: Path | str, rows: np.ndarray, dim: int) -> None:
-    """Raise UserError where `rows` (n, d) of `source` are not of `dim` numbers."""
+    """Raise UserError where `rows` (n, d) of `source` do not have `dim` dimensions."""
     if rows.shape[1] != dim:
         raise UserError(
-            f"{source}: descriptors of {rows.shape[1]} dimensions, not {dim}: of another student; "
-            "use the same one, or make a new index"
+            f"{source}: its descriptors have {rows.shape[1]} dimensions, not {dim}: they are of "
+            "another student; use the student of the index, or make a new index"
         )

@@ -3,12 +3,14 @@
     whiten-mtd calibrate my-index --rate 0.01
     whiten-mtd calibrate my-index --measure data/prepared/evaluation/mine.h5
 
-The groups that `prepare` set aside are described by the index's own student. A pair of images of
-different groups is a false match where it reaches the threshold; `--rate` is their share. What
-that means for a whole search of this index is said too, or calibrated by `--per search`.
+The images of the validation groups are described by the index's own student. A pair of images of
+different groups is a false match where its score reaches the threshold; `--rate` is their share.
+What that means for a whole search of this index is printed too, or calibrated by `--per search`.
+An index holds images, so of videos single frames are compared, those of different videos only.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,24 @@ from . import generations as indexes
 from .generations import Index
 
 app = console.app()
+FRAMES = 8  # of a video, evenly spaced: more of them look alike
 FEW_GROUPS = 20  # below it the rate on other groups is not much like the one asked for
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Described images and the number of the thing that each shows."""
+    """Described images: the group of what each shows, and the row of its set that it is of (its
+    own, or the video's whose frame it is)."""
 
     rows: np.ndarray
     group: np.ndarray
+    source: np.ndarray
     files: list[str]
+
+    @property
+    def videos(self) -> bool:
+        """Whether the images are frames of videos."""
+        return len(np.unique(self.source)) < len(self.source)
 
 
 @app.command()
@@ -52,9 +62,9 @@ def main(
         raise UserError("--rate is a share between 0 and 1, --per is pair or search")
     indexes.current(index)  # before anything is made in a folder that is no index
     with indexes.writing(index):
-        found, net = answers.open_index(index, model)
+        opened, net = answers.open_index(index, model)
         known = labelled(images, net)
-        scores = false_scores(found, known) if per == "pair" else search_scores(found, known)
+        scores = false_scores(opened, known) if per == "pair" else search_scores(opened, known)
         if len(scores) * rate < 1:
             raise UserError(
                 f"{images}: {len(scores)} {per}s of different things cannot tell a rate of "
@@ -66,30 +76,33 @@ def main(
             "threshold": threshold, "rate": rate, "per": per, "samples": len(scores),
             "groups": groups, "images": files.digest_of(known.files),
         }  # fmt: skip
-        columns = indexes.images_of(index / f"{found.generation:06d}")
+        columns = indexes.images_of(index / f"{opened.generation:06d}")
         names = ("id", "root", "path", "image_id", "bytes")
-        about = {**found.about, "calibration": calibration}
-        indexes.write(index, found.index, {n: columns[n] for n in names}, about)
+        about = {**opened.about, "calibration": calibration}
+        indexes.write(index, opened.index, {n: columns[n] for n in names}, about)
     if groups < FEW_GROUPS:
         console.say(
             f"warning: {groups} groups are few: pairs of the same two groups score "
             f"alike, and other groups may match several times as often; {FEW_GROUPS} tell more"
         )
     console.result(f"threshold {threshold:.4f}, at {100 * rate:g} % false matches per {per}")
-    report(found, known, threshold, images)
+    report(opened, known, threshold, images)
     if measure is not None:
-        report(found, labelled(measure, net), threshold, measure)
+        report(opened, labelled(measure, net), threshold, measure)
 
 
-def report(found: Index, known: Labelled, threshold: float, of: Path) -> None:
+def report(opened: Index, known: Labelled, threshold: float, of: Path) -> None:
     """What the threshold does on a set: false and true matches of pairs, false ones of searches."""
-    false, true = false_scores(found, known), true_scores(found, known)
-    searches = search_scores(found, known)
-    text = f"{of}: {len(np.unique(known.group))} things, {len(known.group)} images: "
+    false, true = false_scores(opened, known), true_scores(opened, known)
+    searches = search_scores(opened, known)
+    images = f"{len(known.group)} images"
+    if known.videos:
+        images = f"{len(known.group)} frames of {len(np.unique(known.source))} videos"
+    text = f"{of}: {len(np.unique(known.group))} things, {images}: "
     text += f"{share(false, threshold)} of {len(false)} pairs of different things match, "
     text += f"{share(true, threshold)} of {len(true)} pairs of the same; "
-    text += f"{share(searches, threshold)} of {len(searches)} searches for what this index of "
-    console.result(text + f"{len(found)} images has not would match something")
+    text += f"{share(searches, threshold)} of {len(searches)} searches for a thing that is not "
+    console.result(text + f"among the {len(opened)} images of this index would match something")
 
 
 def share(scores: np.ndarray, threshold: float) -> str:
@@ -99,25 +112,41 @@ def share(scores: np.ndarray, threshold: float) -> str:
 
 def labelled(path: Path, net: Exported) -> Labelled:
     """Describe a set with a ground truth; images that no query names are things of their own."""
-    found = EvaluationSet.read(path)
-    found.check_images()
-    truth = files.read_json(path.with_suffix(".json"))
-    row = {str(image_id): i for i, image_id in enumerate(found.image_id)}
-    group = np.arange(len(row))
-    for query in truth["queries"]:
-        ids = [query["image_id"], *(i for v in query.values() if isinstance(v, list) for i in v)]
-        members = [row[i] for i in ids if i in row]
-        group[np.isin(group, group[members])] = group[members].min()
+    images = EvaluationSet.read(path)
+    images.check_images()
+    group = groups_of(images, files.read_json(path.with_suffix(".json"))["queries"])
     if len(np.unique(group)) < 2:
         raise UserError(
-            f"{path}: {len(row)} images of {len(np.unique(group))} groups; calibration needs "
-            "two groups at least: raise prepare.validation_share, or give --images"
+            f"{path}: {len(group)} {'images' if images.start is None else 'videos'} of "
+            f"{len(np.unique(group))} groups; calibration needs two groups at least: "
+            "raise prepare.validation_share, or give --images"
         )
-    paths = [str(found.file(i).resolve()) for i in range(len(row))]
+    source, number = frames_of(images)
+    paths = [str(images.file(i).resolve()) for i in number.tolist()]
     rows, kept, errors = net.images([Path(f) for f in paths])
     if errors:
         raise UserError(errors[0])
-    return Labelled(rows, group[kept], [paths[i] for i in kept])
+    return Labelled(rows, group[source[kept]], source[kept], [paths[i] for i in kept])
+
+
+def groups_of(images: EvaluationSet, queries: list[dict[str, Any]]) -> np.ndarray:
+    """(n,) a number for each row of a set: one for all that are named as answers to each other."""
+    row = {str(image_id): i for i, image_id in enumerate(images.image_id)}
+    group = np.arange(len(row))
+    for query in queries:
+        answers = [ids for kind, ids in query.items() if kind not in ("image_id", "negative")]
+        members = [row[i] for i in (query["image_id"], *chain(*answers)) if i in row]
+        group[np.isin(group, group[members])] = group[members].min()
+    return group
+
+
+def frames_of(images: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of the set, numbers of the images to describe): of a video some of its frames."""
+    if images.start is None:
+        return np.arange(len(images.image_id)), np.arange(len(images.image_id))
+    spans = zip(images.start[:-1], images.start[1:], strict=True)
+    chosen = [np.unique(np.linspace(a, b - 1, min(FRAMES, b - a)).astype(int)) for a, b in spans]
+    return np.repeat(np.arange(len(chosen)), [len(c) for c in chosen]), np.concatenate(chosen)
 
 
 def threshold_at(scores: np.ndarray, rate: float) -> float:
@@ -126,27 +155,27 @@ def threshold_at(scores: np.ndarray, rate: float) -> float:
     return float(np.nextafter(descending[int(rate * len(descending))], np.float32(np.inf)))
 
 
-def false_scores(found: Index, known: Labelled) -> np.ndarray:
+def false_scores(opened: Index, known: Labelled) -> np.ndarray:
     """Scores of a query of one thing with images of another, as the index would keep them."""
     other = known.group[:, None] != known.group
-    return (known.rows @ faiss_index.seen(found.index, known.rows).T)[other]
+    return (known.rows @ faiss_index.seen(opened.index, known.rows).T)[other]
 
 
-def true_scores(found: Index, known: Labelled) -> np.ndarray:
-    """Scores of different images of one thing."""
-    same = (known.group[:, None] == known.group) & ~np.eye(len(known.group), dtype=bool)
-    return (known.rows @ faiss_index.seen(found.index, known.rows).T)[same]
+def true_scores(opened: Index, known: Labelled) -> np.ndarray:
+    """Scores of different images of one thing, of frames of different videos."""
+    same = (known.group[:, None] == known.group) & (known.source[:, None] != known.source)
+    return (known.rows @ faiss_index.seen(opened.index, known.rows).T)[same]
 
 
-def search_scores(found: Index, known: Labelled) -> np.ndarray:
+def search_scores(opened: Index, known: Labelled) -> np.ndarray:
     """Best score of each image in the index with the images of its own thing left out."""
-    places: dict[str, int] = {f: i for i, f in enumerate(found.files())}
+    places: dict[str, int] = {f: i for i, f in enumerate(opened.files())}
     own: dict[int, set[int]] = {}
     for file, group in zip(known.files, known.group.tolist(), strict=True):
         own.setdefault(group, set()).add(places.get(file, -1))
     most = max(len(rows) for rows in own.values()) + 1
     best = []
-    for scores, rows, group in zip(*found.search(known.rows, most), known.group, strict=True):
+    for scores, rows, group in zip(*opened.search(known.rows, most), known.group, strict=True):
         kept: list[Any] = [s for s, r in zip(scores, rows, strict=True) if r not in own[int(group)]]
         best += kept[:1]
     return np.array(best, dtype=np.float64)

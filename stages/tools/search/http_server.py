@@ -1,4 +1,4 @@
-"""The search server's routes, and how it bounds uploads and slow clients."""
+"""The routes of the search server, and its limits on uploads and slow clients."""
 
 import asyncio
 import secrets
@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -16,7 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -27,7 +28,7 @@ from .live_index import Limits, Refusal, Service
 
 CONNECTIONS = 64  # more at once are answered 503
 TOP = 100
-FORM_BYTES = 4096  # what a form may weigh beyond its file
+FORM_BYTES = 4096  # of a form, besides its file
 Handler = Callable[[Service, Request], Awaitable[Response]]
 
 
@@ -37,7 +38,7 @@ def application(service: Service, host: str) -> Starlette:
         ("/", "GET", page), ("/search", "POST", search), ("/healthz", "GET", health),
         ("/metrics", "GET", metrics), ("/image/{generation:int}/{id:int}", "GET", image),
     ]  # fmt: skip
-    # A page of another site must not reach us under a name of its own (DNS rebinding).
+    # Pages of other sites must not reach this server by a name of theirs (DNS rebinding).
     hosts = ["*"] if host in ("0.0.0.0", "::") else [host, "127.0.0.1", "localhost"]
     return Starlette(
         routes=[
@@ -49,7 +50,7 @@ def application(service: Service, host: str) -> Starlette:
 
 
 async def page(service: Service, request: Request) -> Response:
-    """The page to drop an image on; it may load nothing from elsewhere."""
+    """The page to drop an image on; it may load nothing from other servers."""
     loaded, nonce = await service.latest(), secrets.token_urlsafe(12)
     text = pages.render(
         "serve.html", index=service.folder.name, images=len(loaded.index),
@@ -67,54 +68,53 @@ async def search(service: Service, request: Request) -> Response:
     start = time.perf_counter()
     top = request.query_params.get("top", "20")
     if not top.isdecimal() or not 1 <= int(top[:9]) <= TOP:
-        raise Refusal(400, f"top: a number from 1 to {TOP} is needed")
+        raise Refusal(400, f"top: must be a number from 1 to {TOP}")
     name, data = await upload(request, service.limits)
     loaded = await service.latest()
-    async with service.places:
+    async with service.slots:
         answer = await run_in_threadpool(service.search, loaded, name, data, int(top))
     seconds = time.perf_counter() - start
-    service.counts.searched(seconds)
+    service.counts.search_seconds.observe(seconds)
     about = {"generation": loaded.index.generation, "images": len(loaded.index)}
     return JSONResponse({**answer, **about, "milliseconds": round(1000 * seconds)})
 
 
 async def image(service: Service, request: Request) -> Response:
-    """A thumbnail of an image of the index."""
+    """A thumbnail of an image in the index."""
     index = service.now.index
     if request.path_params["generation"] != index.generation:
-        raise Refusal(404, "of another generation; search again")
-    wanted = min(request.path_params["id"], 2**62)
-    row = int(index.ids.searchsorted(wanted))
-    if row >= len(index) or int(index.ids[row]) != wanted:
+        raise Refusal(404, "the index has another generation now; search again")
+    image_id = min(request.path_params["id"], 2**62)
+    row = int(index.ids.searchsorted(image_id))
+    if row >= len(index) or int(index.ids[row]) != image_id:
         raise Refusal(404, "no such image")
     try:
-        async with service.places:
+        async with service.slots:
             small = await run_in_threadpool(pages.thumbnail, index.file(row), pages.LARGE_PX)
     except UserError:
-        raise Refusal(404, "the image is no longer where it was") from None
+        raise Refusal(404, "the image file is missing or cannot be read") from None
     return Response(small, media_type="image/jpeg")
 
 
 async def health(service: Service, request: Request) -> Response:
-    """Whether it answers, and from which generation."""
+    """That the server is up, and which generation it uses."""
     index = (await service.latest()).index
     return JSONResponse({"status": "ok", "generation": index.generation, "images": len(index)})
 
 
 async def metrics(service: Service, request: Request) -> Response:
-    """Counters for a monitor."""
-    text = service.counts.as_text(service.now)
-    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+    """Counters for Prometheus."""
+    return Response(service.counts.as_text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def upload(request: Request, limits: Limits) -> tuple[str, bytes]:
-    """(name, bytes) of the image sent, in a form's field `file` or as the body itself.
+    """(name, bytes) of the uploaded image: the form's field `file`, or the body itself.
 
     Raises Refusal: 413 too large, 408 too slow, 400 no image.
     """
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal() or int(stated[:18]) > limits.bytes + FORM_BYTES:
-        raise Refusal(413, f"at most {limits.bytes} bytes")
+        raise Refusal(413, f"too large: at most {limits.bytes} bytes")
     kind = request.headers.get("content-type", "")
     try:
         async with asyncio.timeout(limits.seconds):
@@ -126,9 +126,9 @@ async def upload(request: Request, limits: Limits) -> tuple[str, bytes]:
     except TimeoutError:
         raise Refusal(408, f"the image did not arrive within {limits.seconds:g} s") from None
     if len(data) > limits.bytes:
-        raise Refusal(413, f"at most {limits.bytes} bytes")
+        raise Refusal(413, f"too large: at most {limits.bytes} bytes")
     if not data:
-        raise Refusal(400, "no image in the request; send one as form field 'file' or as body")
+        raise Refusal(400, "no image in the request; send it as form field 'file' or as the body")
     return name, data
 
 
@@ -152,18 +152,18 @@ async def _bounded(request: Request, limits: Limits) -> AsyncGenerator[bytes, No
     async for part in request.stream():
         count += len(part)
         if count > limits.bytes + FORM_BYTES:
-            raise Refusal(413, f"at most {limits.bytes} bytes")
+            raise Refusal(413, f"too large: at most {limits.bytes} bytes")
         yield part
 
 
 def _answering(service: Service, path: str, handler: Handler) -> Any:
-    """`handler` as Starlette wants it: its refusals as JSON, everything counted."""
+    """`handler` for Starlette: its refusals become JSON, every answer is counted."""
 
     async def answer(request: Request) -> Response:
         try:
             response = await handler(service, request)
         except Refusal as refusal:
-            # What was not read of the request must not be taken for the next one.
+            # The unread rest of this request must not be taken for the next one.
             response = JSONResponse(
                 {"error": str(refusal)}, refusal.status, headers={"Connection": "close"}
             )
@@ -171,16 +171,16 @@ def _answering(service: Service, path: str, handler: Handler) -> Any:
             response = Response(status_code=400)
         except Exception:
             console.say(traceback.format_exc())
-            response = JSONResponse({"error": "an error of the server; its output says more"}, 500)
+            response = JSONResponse({"error": "internal error; the server's output says more"}, 500)
         response.headers["X-Content-Type-Options"] = "nosniff"
-        service.counts.answers[path, response.status_code] += 1
+        service.counts.requests.labels(path, response.status_code).inc()
         return response
 
     return answer
 
 
 class Impatient(H11Protocol):
-    """Closes a connection on which no request is complete within `seconds`: uvicorn waits."""
+    """Closes a connection without a whole request in `seconds`; uvicorn would wait for ever."""
 
     seconds = 10.0
 
@@ -203,13 +203,13 @@ class Impatient(H11Protocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError where the place is taken."""
+    """A listening socket. Raises OSError where host or port cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family)
 
 
 def run(service: Service, bound: socket.socket, host: str) -> None:
-    """Answer until a signal."""
+    """Serve until a signal."""
     protocol = type("Bounded", (Impatient,), {"seconds": service.limits.seconds})
     config = uvicorn.Config(
         application(service, host), http=protocol, lifespan="off", log_level="warning",

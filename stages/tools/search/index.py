@@ -1,4 +1,4 @@
-"""Make a searchable index of images or descriptors; add, remove, go back.
+"""Make a searchable index of images or descriptors; add, remove, roll back.
 
     whiten-mtd index my/images my-index --model exported
     whiten-mtd index mine.h5 my-index --model exported --compress sq8
@@ -7,7 +7,7 @@
     whiten-mtd index my-index --rollback
 
 A source is a folder of images, a list of them or a descriptor file. Every change is a new
-generation; searches that run meanwhile see the old one or the new one, never half of one.
+generation; a search that runs meanwhile uses the old one or the new one, never a mixture.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ app = console.app()
 
 @dataclass(frozen=True)
 class Source:
-    """Described images of one origin: `rows` (n, dim) float32 as float16 keeps them."""
+    """Described images of one source: `rows` (n, dim) float32, rounded to float16."""
 
     name: str
     root: Path
@@ -41,18 +41,18 @@ class Source:
     identity: dict[str, Any]
 
     def files(self) -> list[str]:
-        """The place of each image."""
+        """The file of each image."""
         return [str(self.root / p) for p in self.path]
 
 
 @app.command()
 def main(
     paths: list[Path] = typer.Argument(..., metavar="[SOURCE]... INDEX"),
-    model: Path = typer.Option(None, help="What `export` wrote; kept in the index."),
-    add: bool = typer.Option(False, "--add", help="Add to the index, describing what is new only."),
-    remove: list[str] = typer.Option([], help="Take out images: a path, or a pattern with *."),
-    rollback: bool = typer.Option(False, "--rollback", help="Back to the generation before."),
-    compress: str = typer.Option("flat", help="flat (exact), sq8 or ivfpq; recall is printed."),
+    model: Path = typer.Option(None, help="An exported student; it is kept in the index."),
+    add: bool = typer.Option(False, "--add", help="Add to the index; describe new images only."),
+    remove: list[str] = typer.Option([], help="Remove images: a path, or a pattern with *."),
+    rollback: bool = typer.Option(False, "--rollback", help="Go back to the previous generation."),
+    compress: str = typer.Option("flat", help="flat (exact), sq8 or ivfpq (smaller)."),
 ) -> None:
     """Make an index of SOURCE, or change it."""
     *sources, folder = paths
@@ -64,10 +64,10 @@ def main(
             "or --rollback"
         )
     if not sources or add:
-        if not (rollback and indexes.generations(folder)):  # which mends a lost CURRENT
+        if not (rollback and indexes.generations(folder)):  # rollback also mends a lost CURRENT
             indexes.current(folder)  # before a folder is made
         if compress != "flat":
-            raise UserError("--compress goes with a new index; an old one keeps its kind")
+            raise UserError("--compress is for new indexes only; an existing index keeps its kind")
     with indexes.writing(folder, mending=rollback):
         if rollback:
             number = indexes.rollback(folder)
@@ -88,61 +88,63 @@ def make(folder: Path, sources: list[Path], model: Path | None, kind: str) -> No
         parts_of_one(parts, net.identity(), str(net.path), net.about["dim"])
     parts_of_one(parts, parts[0].identity, parts[0].name, parts[0].rows.shape[1])
     rows, images, roots = joined(parts, [], 0)
-    index, about = faiss_index.make(rows, images["id"], kind)
+    vectors, about = faiss_index.make(rows, images["id"], kind)
     about |= {"student": parts[0].identity, "roots": roots, "next_id": len(rows)}
-    number = indexes.write(folder, index, images, about, net.path if net else None)
+    number = indexes.write(folder, vectors, images, about, net.path if net else None)
     tell(folder, number)
 
 
 def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
-    """A generation with more images; those that are there stay as they are described."""
-    found = indexes.read(folder)
-    wants_net = [s for s in sources if s.suffix != ".h5"]
-    net = answers.student_of(found, model) if wants_net or model is not None else None
-    lengths = dict(zip(found.files(), images_of(found)["bytes"].tolist(), strict=True))
+    """A generation with more images; the images that are unchanged keep their descriptors."""
+    index = indexes.read(folder)
+    to_describe = [s for s in sources if s.suffix != ".h5"]
+    net = answers.student_of(index, model) if to_describe or model is not None else None
+    lengths = dict(zip(index.files(), images_of(index)["bytes"].tolist(), strict=True))
     parts = [read_source(source, net, lengths) for source in sources]
-    parts_of_one(parts, found.student, str(folder), found.about["dim"])
-    rows, images, roots = joined(parts, list(found.about["roots"]), found.about["next_id"])
+    parts_of_one(parts, index.student, str(folder), index.about["dim"])
+    rows, images, roots = joined(parts, list(index.about["roots"]), index.about["next_id"])
     if not len(rows):
-        console.say(f"{folder}: nothing new; generation {found.generation} stays")
+        console.say(f"{folder}: nothing new, still generation {index.generation}")
         return
-    again = set(f for part in parts for f in part.files())
-    keep = np.array([f not in again for f in found.files()], dtype=bool)
+    added = set(f for part in parts for f in part.files())
+    keep = np.array([f not in added for f in index.files()], dtype=bool)
     if not keep.all():
-        found.index.remove_ids(found.ids[~keep])
-    found.index.add_with_ids(rows, images["id"])
-    old = images_of(found)
+        index.index.remove_ids(index.ids[~keep])
+    index.index.add_with_ids(rows, images["id"])
+    old = images_of(index)
     merged = {
         k: np.concatenate([np.asarray(old[k])[keep], np.asarray(v)]) for k, v in images.items()
     }
-    about = {**_changed(found.about), "roots": roots, "next_id": found.about["next_id"] + len(rows)}
+    about = {**_changed(index.about), "roots": roots, "next_id": index.about["next_id"] + len(rows)}
     kept_model = net.path if net is not None and model is not None else None
-    number = indexes.write(folder, found.index, merged, about, kept_model)
-    if (found.about.get("calibration") or {}).get("per") == "search":
-        console.say("the threshold was calibrated for searches of fewer images: calibrate again")
-    tell(folder, number, f"{len(rows)} added, {int((~keep).sum())} of them anew; ")
+    number = indexes.write(folder, index.index, merged, about, kept_model)
+    if (index.about.get("calibration") or {}).get("per") == "search":
+        console.say("the threshold was calibrated for fewer images in the index: calibrate again")
+    tell(folder, number, f"{len(rows)} added, {int((~keep).sum())} of them replaced; ")
 
 
 def take_out(folder: Path, patterns: list[str]) -> None:
     """A generation without some images."""
-    found = indexes.read(folder)
-    names = list(zip(found.path.tolist(), found.files(), strict=True))
-    gone = np.zeros(len(found), dtype=bool)
+    index = indexes.read(folder)
+    names = list(zip(index.path.tolist(), index.files(), strict=True))
+    removed = np.zeros(len(index), dtype=bool)
     for pattern in patterns:
         hit = np.array([any(_is_of(n, pattern) for n in both) for both in names], dtype=bool)
         if not hit.any():
-            raise UserError(f"{folder}: no image {pattern!r}, for example: {found.path[0]}")
-        gone |= hit
-    if gone.all():
-        raise UserError(f"{folder}: that would remove all {len(found)} images; delete the folder")
-    found.index.remove_ids(found.ids[gone])
-    kept = {k: np.asarray(v)[~gone] for k, v in images_of(found).items()}
-    number = indexes.write(folder, found.index, kept, _changed(found.about))
-    tell(folder, number, f"{int(gone.sum())} removed; ")
+            raise UserError(
+                f"{folder}: no image matches {pattern!r}; paths look like {index.path[0]}"
+            )
+        removed |= hit
+    if removed.all():
+        raise UserError(f"{folder}: this would remove all {len(index)} images; delete it instead")
+    index.index.remove_ids(index.ids[removed])
+    kept = {k: np.asarray(v)[~removed] for k, v in images_of(index).items()}
+    number = indexes.write(folder, index.index, kept, _changed(index.about))
+    tell(folder, number, f"{int(removed.sum())} removed; ")
 
 
 def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> Source:
-    """A descriptor file, or images described now; those of `lengths` (place: bytes) are known."""
+    """A descriptor file, or images to describe, less those of `lengths` (file: bytes)."""
     if source.suffix == ".h5":
         stored, rows, names = answers.ready(source)
         paths = [str(p) for p in stored["path"]] if "path" in stored else names
@@ -152,26 +154,26 @@ def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> 
         return Source(str(source), root, rows, paths, names, identity_of(stored))
     if net is None:
         raise UserError(
-            f"{source}: images need a student to describe them: --model EXPORTED "
-            "(`whiten-mtd export models/student exported`), or a descriptor file"
+            f"{source}: a student is needed to describe images: --model EXPORTED "
+            "(`whiten-mtd export models/student exported` writes it), or give a descriptor file"
         )
-    root, found = listing.listed(source)
+    root, paths = listing.listed(source)
     root = root.resolve()
-    new = [p for p in found if lengths.get(str(root / p), -2) != _length(root / p)]
+    new = [p for p in paths if lengths.get(str(root / p), -2) != _length(root / p)]
     rows, kept, errors = net.images([root / p for p in new])
     for line in errors[:5]:
         console.say(f"left out: {line}")
     if len(errors) > 5:
         console.say(f"left out: {len(errors) - 5} more")
     if not kept and not lengths:
-        raise UserError(f"{source}: none of its {len(found)} images can be read")
+        raise UserError(f"{source}: none of its {len(paths)} images can be read")
     new = [new[i] for i in kept]
     return Source(str(source), root, rows.astype(np.float16).astype(np.float32), new, new,
                   net.identity())  # fmt: skip
 
 
 def parts_of_one(parts: list[Source], identity: dict[str, Any], whose: str, dim: int) -> None:
-    """Raise UserError where a source is of another student, or of other than `dim` numbers."""
+    """Raise UserError where a source is of another student, or does not have `dim` dimensions."""
     for part in parts:
         refuse_other(identity, part.identity, whose, part.name)
         answers.refuse_width(part.name, part.rows, dim)
@@ -180,15 +182,15 @@ def parts_of_one(parts: list[Source], identity: dict[str, Any], whose: str, dim:
 def joined(
     parts: list[Source], roots: list[str], first_id: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
-    """(rows, the images' columns, all roots) of all sources; what is twice counts once."""
-    met: set[str] = set()
+    """(rows, the images' columns, all roots) of all sources; each file once."""
+    seen: set[str] = set()
     rows, columns = [], []
     for part in parts:
         if (root := part.root.as_posix()) not in roots:
             roots = [*roots, root]
         for i, file in enumerate(part.files()):
-            if file not in met:
-                met.add(file)
+            if file not in seen:
+                seen.add(file)
                 rows.append(part.rows[i])
                 columns.append(
                     (roots.index(root), part.path[i], part.image_id[i], _length(Path(file)))
@@ -203,31 +205,31 @@ def joined(
     return np.array(rows, np.float32).reshape(len(rows), dim), images, roots
 
 
-def images_of(found: Index) -> dict[str, np.ndarray]:
+def images_of(index: Index) -> dict[str, np.ndarray]:
     """The columns of a generation's images."""
-    file = indexes.images_of(found.folder / f"{found.generation:06d}")
+    file = indexes.images_of(index.folder / f"{index.generation:06d}")
     return {name: file[name] for name in ("id", "root", "path", "image_id", "bytes")}
 
 
-def tell(folder: Path, number: int, what: str = "") -> None:
-    """One line on a generation just written."""
-    found = indexes.read(folder)
+def tell(folder: Path, number: int, change: str = "") -> None:
+    """Print one line about a new generation."""
+    index = indexes.read(folder)
     size = (folder / f"{number:06d}" / "index.faiss").stat().st_size
-    text = f"{folder}: generation {number}, {what}{len(found)} images, {found.about['kind']}, "
-    text += f"{size / max(len(found), 1):.0f} bytes an image"
-    if recall := found.about.get("recall"):
-        text += f", recall@{faiss_index.EXACT_K} against exact {recall:.1f} %"
-    if found.about["model"] is None:
-        text += "; no student in it: search needs --model"
+    text = f"{folder}: generation {number}, {change}{len(index)} images, {index.about['kind']}, "
+    text += f"{size / max(len(index), 1):.0f} bytes per image"
+    if recall := index.about.get("recall"):
+        text += f", recall@{faiss_index.EXACT_K} against exact search {recall:.1f} %"
+    if index.about["model"] is None:
+        text += "; it contains no student: search needs --model"
     console.say(text)
 
 
 def _is_of(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)  # a name may hold brackets of its own
+    return name == pattern or fnmatchcase(name, pattern)  # a name may contain brackets
 
 
 def _changed(about: dict[str, Any]) -> dict[str, Any]:
-    """What stays true of an index whose images change: not its recall, which was of the old."""
+    """`about` of an index whose images change: without the recall, which was of the old ones."""
     return {key: value for key, value in about.items() if key != "recall"}
 
 

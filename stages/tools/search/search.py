@@ -1,8 +1,8 @@
-"""Find the images of an index that show what an image shows. No torch is needed.
+"""Find the images of an index that are most similar to a query image. No torch is needed.
 
     whiten-mtd search my-index query.jpg
     whiten-mtd search my-index queries/ --json
-    whiten-mtd search my-index query.jpg --html found.html
+    whiten-mtd search my-index query.jpg --html results.html
 
 A query is an image, a folder or list of images, or a descriptor file.
 """
@@ -23,68 +23,68 @@ from . import generations as indexes
 from .generations import Index
 
 app = console.app()
-PAGE_QUERIES = 200  # a page holds every thumbnail of its results
+PAGE_QUERIES = 200  # a page contains every thumbnail of its results
 
 
 @app.command()
 def main(
     index: Path,
     queries: list[Path],
-    top: int = typer.Option(10, min=1, max=1000, help="Results of each query."),
-    model: Path = typer.Option(None, help="An exported student, where the index has none in it."),
+    top: int = typer.Option(10, min=1, max=1000, help="Results per query."),
+    model: Path = typer.Option(None, help="An exported student, if the index contains none."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
     html: Path = typer.Option(None, help="Write a page with images, readable offline."),
 ) -> None:
     """Search INDEX for QUERIES."""
     if html is not None and (html.is_dir() or any(p.is_file() for p in html.parents)):
-        raise UserError(f"--html {html}: no place for a file; give one like found.html")
-    found = indexes.read(index)
-    paths, rows = described(found, queries, model)
-    said = [
-        {"query": str(file), **answer}
-        for file, answer in zip(paths, answers.answers(found, rows, top), strict=True)
+        raise UserError(f"--html {html}: cannot be written; give a file such as results.html")
+    opened = indexes.read(index)
+    names, rows = described(opened, queries, model)
+    results = [
+        {"query": name, **answer}
+        for name, answer in zip(names, answers.answers(opened, rows, top), strict=True)
     ]
     about = {
-        "index": str(index), "generation": found.generation, "images": len(found),
-        "threshold": (found.about.get("calibration") or {}).get("threshold"),
+        "index": str(index), "generation": opened.generation, "images": len(opened),
+        "threshold": (opened.about.get("calibration") or {}).get("threshold"),
     }  # fmt: skip
     if html is not None:
-        files.write_text(html, page(found, said))
-        console.say(f"{html}: {len(said)} queries")
+        files.write_text(html, page(opened, results))
+        console.say(f"{html}: {len(results)} queries")
     if json:
-        console.result(files.to_json({**about, "answers": said}).rstrip())
-    elif html is None or not said:
-        console.result(as_text(said))
+        console.result(files.to_json({**about, "answers": results}).rstrip())
+    elif html is None or not results:
+        console.result(as_text(results))
 
 
-def described(found: Index, queries: list[Path], model: Path | None) -> tuple[list[str], Any]:
+def described(index: Index, queries: list[Path], model: Path | None) -> tuple[list[str], Any]:
     """(names, (q, dim) rows) of all queries. Raises UserError where one cannot be read."""
     names: list[str] = []
     rows: list[np.ndarray] = []
     net = None
     for query in queries:
         if query.suffix == ".h5":
-            stored, own, ids = answers.ready(query, found.about["dim"])
-            refuse_other(found.student, identity_of(stored), str(found.folder), str(query))
+            stored, query_rows, ids = answers.ready(query, index.about["dim"])
+            refuse_other(index.student, identity_of(stored), str(index.folder), str(query))
             names += ids
-            rows.append(own)
+            rows.append(query_rows)
             continue
-        net = net or answers.student_of(found, model)
-        # A single file is an image whatever it is called, unless it is a list.
+        net = net or answers.student_of(index, model)
+        # A single file is an image, whatever its suffix, unless it is a list.
         single = query.is_file() and query.suffix.lower() != ".txt"
         root, paths = (query.parent, [query.name]) if single else listing.listed(query)
-        own, kept, errors = net.images([root / p for p in paths])
+        query_rows, kept, errors = net.images([root / p for p in paths])
         if errors:
             raise UserError(errors[0])
         names += [str(root / paths[i]) for i in kept]
-        rows.append(own)
+        rows.append(query_rows)
     return names, np.concatenate(rows)
 
 
-def as_text(said: list[dict[str, Any]]) -> str:
-    """Rank, score, match and path of every result, a block a query."""
+def as_text(results: list[dict[str, Any]]) -> str:
+    """Rank, score, match (=) and path of every result, one block per query."""
     lines = []
-    for answer in said:
+    for answer in results:
         verdict = {None: "", True: "   match", False: "   no match"}[answer["match"]]
         lines.append(f"{answer['query']}{verdict}")
         for rank, r in enumerate(answer["results"], 1):
@@ -93,21 +93,21 @@ def as_text(said: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def page(found: Index, said: list[dict[str, Any]]) -> str:
+def page(index: Index, results: list[dict[str, Any]]) -> str:
     """A self-contained page: each query and its results as thumbnails."""
-    if len(said) > PAGE_QUERIES:
-        raise UserError(f"--html: {len(said)} queries are too many for a page; {PAGE_QUERIES} fit")
+    if len(results) > PAGE_QUERIES:
+        raise UserError(f"--html: {len(results)} queries; a page takes {PAGE_QUERIES} at most")
     shown = [
         {
             **answer,
             "image": _large(answer["query"]),
             "results": [{**r, "image": _large(r["file"])} for r in answer["results"]],
         }
-        for answer in said
+        for answer in results
     ]
     return pages.render(
-        "search.html", answers=shown, index=str(found.folder), generation=found.generation,
-        images=len(found), calibration=found.about.get("calibration"),
+        "search.html", answers=shown, index=str(index.folder), generation=index.generation,
+        images=len(index), calibration=index.about.get("calibration"),
     )  # fmt: skip
 
 

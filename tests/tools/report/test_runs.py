@@ -15,18 +15,33 @@ ODD = ["a, b.jpg", 'say "cheese".jpg', "größe 1/ü.jpg", "plain.jpg"]
 def a_run(**changed: str) -> runs.Run:
     """A run of one set whose files are `changed` by the last part of their names."""
     files = {
-        "metrics": json.dumps({"s": {"student": {}}}), "models": "{}", "protocol": "{}",
+        "metrics": json.dumps({"s": {"student": {}}}), "models": "{}", "scoring_rules": "{}",
         "queries": ",".join(HEAD), "history": "step,loss\n1,0.5\n2,\n", "config": "{}",
         "params": "student: x",
     } | changed  # fmt: skip
     return runs.Run.read("r", lambda path: files[path.split("/")[-1].split(".")[0]].encode())
 
 
-def test_what_evaluate_wrote_is_read_back_whatever_a_image_is_called() -> None:
+def test_what_evaluate_wrote_is_read_back_whatever_an_image_is_called() -> None:
     rows = [("s", "a, whitened", "easy", name, f"{n:.4f}") for n, name in enumerate(ODD)]
     found = a_run(queries=files.to_csv([HEAD, *rows]))
     assert found.queries == {("s", "a, whitened", "easy"): {n: i for i, n in enumerate(ODD)}}
     assert found.history == [{"step": 1, "loss": 0.5}, {"step": 2}]
+
+
+def test_an_old_runs_rows_have_todays_names_in_every_file() -> None:
+    old = {"student": 1, "fused": 2, "earlier": 3}
+    row = ("s", "fused", "easy", "q", "50.0")
+    run = a_run(
+        metrics=json.dumps({"s": old}), models=json.dumps({"s": old}),
+        queries=files.to_csv([HEAD, row]),
+    )  # fmt: skip
+    today = {"student": 1, "ensemble": 2, "old_model": 3}
+    assert run.metrics == {"s": today} and run.models == {"s": today}
+    assert run.queries == {("s", "ensemble", "easy"): {"q": 50.0}}
+    new = {"student": 1, "ensemble": 2, "fused": 3}
+    run = a_run(metrics=json.dumps({"s": new}), queries=files.to_csv([HEAD, row]))
+    assert run.metrics == {"s": new} and list(run.queries) == [("s", "fused", "easy")]
 
 
 @pytest.mark.parametrize(
@@ -34,8 +49,8 @@ def test_what_evaluate_wrote_is_read_back_whatever_a_image_is_called() -> None:
               f"{','.join(HEAD)}\ns,m\n", f'{",".join(HEAD)}\n"s,m\n'],
 )  # fmt: skip
 def test_a_damaged_table_is_one_line(table: str) -> None:
-    with pytest.raises(UserError, match=r"r: data/results/queries.csv: not the table") as error:
+    with pytest.raises(UserError, match=r"r: data/results/queries.csv: not a table") as error:
         a_run(queries=table)
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match=r"history.csv: not the table"):
+    with pytest.raises(UserError, match=r"history.csv: not a table"):
         a_run(history="step,loss\n1,x\n")

@@ -1,4 +1,4 @@
-"""Scores of different protocols, side by side: each tool that compares says so."""
+"""Scores of different scoring rules, side by side: each tool that compares says so."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_results_against_an_earlier_run(
     said = capsys.readouterr()
     assert "easy 53.0 (+3.0), hard 23.0 (+3.0)" in said.out
     assert HERE.of_model() in said.out and HERE.digest in said.out
-    warned = "warning: ox, student: scores of different protocols" in said.err
+    warned = "warning: ox, student: made by different " in said.err
     assert warned == (rules is THERE)
     if warned:
         assert "crop: cut to boxes here, whole there; scales: 1 here, 1 0.5 there" in said.err
@@ -47,10 +47,12 @@ def test_compare_warns_once_for_each_set_and_model() -> None:
     same = {"a": [run(HERE), run(HERE)], "b": [run(HERE)]}
     assert list(compare.mixed(same, ["student", "asymmetric"])) == []
     (told,) = compare.mixed(same | {"c": [run(THERE), run(THERE)]}, ["student"])
-    assert told.startswith("warning: ox, student, a and c: scores of different protocols")
+    assert told.startswith("warning: ox, student, a and c: made by different ")
 
 
-def test_a_file_that_holds_no_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_holds_no_scoring_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = folder(tmp_path / "now", HERE)
     for text in (
         "[]",
@@ -60,4 +62,4 @@ def test_a_file_that_holds_no_protocol(tmp_path: Path, capsys: pytest.CaptureFix
     ):
         (now / "scoring_rules.json").write_text(text)
         assert console.run(results.app, ["--results", str(now)]) == 2
-        assert "protocol" in capsys.readouterr().err
+        assert "scoring rules" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.core import files, store
 from stages.core.errors import UserError
 from stages.tools.search import faiss_index
 from stages.tools.search import generations as indexes
@@ -78,7 +79,7 @@ def test_generations_and_rollback(tmp_path: Path) -> None:
         indexes.rollback(folder)
     assert indexes.current(folder) == 5
     indexes.rollback(folder)
-    with pytest.raises(UserError, match="no generation before"):
+    with pytest.raises(UserError, match="no undamaged generation before"):
         indexes.rollback(folder)
 
 
@@ -118,7 +119,7 @@ def test_a_failure_leaves_what_a_person_made(tmp_path: Path) -> None:
     for name in (".lock", "letter.txt"):
         (theirs / name).write_text("mine")
     for _ in range(2):
-        with pytest.raises(UserError, match="holds other things"), indexes.writing(theirs):
+        with pytest.raises(UserError, match="not an index"), indexes.writing(theirs):
             pass
     assert {f.name: f.read_text() for f in theirs.iterdir()} == {
         ".lock": "mine", "letter.txt": "mine",
@@ -153,19 +154,44 @@ def test_a_lost_or_damaged_pointer_costs_nothing_and_says_how_to_mend(
     assert len(indexes.read(folder)) == 7
 
 
+def test_an_index_of_old_names_opens_and_is_written_under_new_ones(tmp_path: Path) -> None:
+    folder, rows = tmp_path / "i", unit(6)
+    write(folder, rows)
+    place = folder / "000001"
+    (place / "images.h5").unlink()
+    ids = np.arange(len(rows), dtype=np.int64) * 3 + 1
+    store.write(place / "pictures.h5", "pictures", columns(ids))
+    about = files.read_json(place / "index.json")
+    del about["digest"], about["files"]["images.h5"]
+    about["pictures"] = about.pop("images")
+    about["files"]["pictures.h5"] = files.digest_of_file(place / "pictures.h5")
+    text = files.to_json({**about, "digest": files.digest_of(about)})
+    (place / "index.json").write_text(text)
+    old = indexes.read(folder)
+    assert old.path.tolist() == [f"{i}.jpg" for i in ids]
+    assert old.search(rows[2:3], 1)[1].tolist() == [[2]]
+    with indexes.writing(folder):
+        indexes.write(folder, old.index, columns(ids), old.about)
+    new = indexes.read(folder)
+    assert new.about["images"] == 6 and "pictures" not in new.about
+    assert sorted(f.name for f in (folder / "000002").iterdir()) == [
+        "images.h5", "index.faiss", "index.json",
+    ]  # fmt: skip
+
+
 def test_folders_of_years_are_no_generations(tmp_path: Path) -> None:
     (tmp_path / "2019").mkdir()
     assert indexes.generations(tmp_path) == []
-    with pytest.raises(UserError, match="holds other things"), indexes.writing(tmp_path):
+    with pytest.raises(UserError, match="not an index"), indexes.writing(tmp_path):
         pass
 
 
 def test_what_is_no_index_and_who_else_writes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no index there"):
+    with pytest.raises(UserError, match="no such index"):
         indexes.read(tmp_path / "absent")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a").touch()
-    with pytest.raises(UserError, match="holds other things"), indexes.writing(tmp_path / "other"):
+    with pytest.raises(UserError, match="not an index"), indexes.writing(tmp_path / "other"):
         pass
     with indexes.writing(tmp_path / "i"):
         with pytest.raises(UserError, match="another process"), indexes.writing(tmp_path / "i"):

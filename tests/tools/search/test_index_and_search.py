@@ -96,7 +96,7 @@ def test_add_describes_only_what_is_new_and_remove_takes_out(
     assert len(left) == 20 and "größe 0" not in {p.split("/")[0] for p in left.path}
     assert do(index, "mine", "--rollback") == 0
     assert len(indexes.read(Path("mine"))) == 24
-    assert "no image 'absent*'" in refused(capsys, index, "mine", "--remove", "absent*")
+    assert "no image matches 'absent*'" in refused(capsys, index, "mine", "--remove", "absent*")
     assert "remove all" in refused(capsys, index, "mine", "--remove", "*")
 
 
@@ -132,12 +132,12 @@ def test_bad_input_is_one_line(place: Path, capsys) -> None:  # type: ignore[no-
     for arguments, word in (
         (("empty", "new", "--model", "exported"), "no images in it"),
         (("rubbish", "new", "--model", "exported"), "none of its 1 images can be read"),
-        (("my images", "new"), "--model"), (("absent", "new", "--model", "exported"), "neither a folder"),
+        (("my images", "new"), "--model"), (("absent", "new", "--model", "exported"), "no such file or folder"),
         (("my images", "new", "--model", "exported", "--compress", "zip"), "choose from"),
         (("my images", "new", "--model", "exported", "--compress", "ivfpq"), "too few"),
-        (("mine",), "give sources"), (("mine", "--rollback"), "no generation before"),
-        (("absent.h5", "new"), "no such file"), (("my images", "absent", "--add"), "no index there"),
-        (("my images", "rubbish", "--model", "exported"), "holds other things"),
+        (("mine",), "give sources"), (("mine", "--rollback"), "no undamaged generation before"),
+        (("absent.h5", "new"), "no such file"), (("my images", "absent", "--add"), "no such index"),
+        (("my images", "rubbish", "--model", "exported"), "not an index"),
     ):  # fmt: skip
         assert word in refused(capsys, index, *arguments), arguments
         assert not Path("new").exists() and not Path("absent").exists()
@@ -149,13 +149,13 @@ def test_bad_input_is_one_line(place: Path, capsys) -> None:  # type: ignore[no-
         assert word in refused(capsys, search, "mine", query)
     file = Path("mine/000001/index.faiss")
     file.write_bytes(file.read_bytes()[:-7])
-    assert "truncated" in refused(capsys, search, "mine", QUERY)
+    assert "damaged" in refused(capsys, search, "mine", QUERY)
 
 
 def test_a_command_that_fails_takes_nothing_away(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     Path("theirs").mkdir()
-    assert "no index there" in refused(capsys, calibrate, "theirs")
-    assert "no index there" in refused(capsys, index, "theirs", "--rollback")
+    assert "contains no index" in refused(capsys, calibrate, "theirs")
+    assert "contains no index" in refused(capsys, index, "theirs", "--rollback")
     assert list(Path("theirs").iterdir()) == []
     Path("mine/CURRENT").unlink()
     for arguments in (("my images", "mine"), ("my images", "mine", "--add")):
@@ -179,8 +179,8 @@ def test_descriptors_that_do_not_say_whose_they_are(place: Path, capsys) -> None
     flat = file("flat.h5", np.ones(4, np.float32))
     assert do(index, good, "bare") == 0
     for odd, word in (
-        (wide, "9 dimensions, not 8"), (film, "not one finite"), (nan, "not one finite"),
-        (none, "holds no descriptors"), (flat, "not one finite"),
+        (wide, "9 dimensions, not 8"), (film, "one finite descriptor per image"), (nan, "one finite descriptor per image"),
+        (none, "holds no descriptors"), (flat, "one finite descriptor per image"),
     ):  # fmt: skip
         for tool, arguments in (
             (index, (odd, "bare", "--add")), (index, (good, odd, "new")), (search, ("bare", odd)),
@@ -206,7 +206,7 @@ def test_brackets_in_a_name_and_what_goes_together(place: Path, capsys) -> None:
     assert "recall" not in indexes.read(Path("c")).about
     assert "give sources" in refused(capsys, index, "c", "--remove", "größe 1/*", "--add")
     for page in (".", "my images", f"{QUERY}/found.html"):
-        assert "no place for a file" in refused(capsys, search, "mine", QUERY, "--html", page)
+        assert "cannot be written" in refused(capsys, search, "mine", QUERY, "--html", page)
 
 
 def test_an_index_sees_what_prepare_sees(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
@@ -319,14 +319,14 @@ sys.path.insert(0, {str(ROOT)!r})
 sys.modules.update(dict.fromkeys({heavy!r}))  # an import of any of them fails
 from pathlib import Path
 from stages.core import console
-from stages.tools import _server, calibrate, index, search, serve
+from stages.tools.search import calibrate, index, live_index, search, serve
 for tool, *arguments in (
     (index, "held", "new", "--model", "exported"), (index, "my images", "new", "--add"),
     (index, "new", "--remove", "größe 0/*"), (calibrate, "new", "--images", {str(held)!r}, "--rate", "0.1"),
     (search, "new", {QUERY!r}, "--html", "x.html"),
 ):
     assert console.run(tool.app, arguments) == 0, arguments
-service = _server.Service(Path("new"), None, _server.Limits(10**6, 10**6, 1.0))
+service = live_index.Service(Path("new"), None, live_index.Limits(10**6, 10**6, 1.0))
 answer = service.search(service.now, "a", Path({QUERY!r}).read_bytes(), 1)
 assert answer["results"][0]["path"] == {QUERY.removeprefix("my images/")!r}, answer
 """

@@ -132,6 +132,29 @@ def test_generations_switch_while_it_runs(server: str, place: Path) -> None:
     text = httpx.get(f"{server}/metrics").text
     assert "whiten_mtd_switches_total 2" in text and "whiten_mtd_failed_switches_total 1" in text
     assert re.search(r'requests_total\{path="/healthz",status="200"\} \d', text)
+    assert "whiten_mtd_images 18.0" in text and "whiten_mtd_generation 1.0" in text
+
+
+def test_metrics_are_prometheus_own(server: str, place: Path) -> None:
+    before = samples(server)
+    assert httpx.post(f"{server}/search", content=image(place)).status_code == 200
+    after = samples(server)
+    for name in ("whiten_mtd_search_seconds_count", 'whiten_mtd_requests_total{"/search","200"}'):
+        assert after[name] == before.get(name, 0) + 1
+    assert after["whiten_mtd_search_seconds_sum"] > before["whiten_mtd_search_seconds_sum"]
+
+
+def samples(server: str) -> dict[str, float]:
+    """Every value of /metrics by its name and its labels' values, as Prometheus reads them."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    text = httpx.get(f"{server}/metrics").text
+    return {
+        s.name
+        + ("{" + ",".join(f'"{v}"' for v in s.labels.values()) + "}" if s.labels else ""): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
 
 
 @chromium.needed

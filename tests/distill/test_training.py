@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.distill.objective import rate
+from stages.distill.training import rate
 
 
 def test_rate_at_known_places() -> None:

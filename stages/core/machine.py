@@ -1,0 +1,65 @@
+"""The machine that a command runs on: its knobs, which no result depends on and nobody tracks.
+
+Every environment variable of this project is read here and nowhere else:
+
+| variable           | what it sets                      | without it                            |
+|--------------------|-----------------------------------|---------------------------------------|
+| WHITEN_MTD_WORKERS | loading processes; 0: none        | one less than the cores, at most 8    |
+|                    | processes that draw or decode     | as many as cores                      |
+| WHITEN_MTD_DEVICE  | cpu, cuda, cuda:1, mps            | cuda where there is one, else the cpu |
+| WHITEN_MTD_SCRATCH | the folder of unfinished work     | .scratch in the project               |
+"""
+
+import os
+import platform
+from pathlib import Path
+
+from .errors import UserError
+
+MOST_LOADING = 8  # processes: more of them wait for each other
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name, as well as the system knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        return next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def workers() -> int:
+    """How many loading processes to start beside this one."""
+    return _count(max(min(cores() - 1, MOST_LOADING), 0))
+
+
+def processes() -> int:
+    """How many processes to spread work over that has nothing else beside it."""
+    return _count(cores())
+
+
+def device_name() -> str:
+    """The device that was asked for, empty where none was."""
+    return os.environ.get("WHITEN_MTD_DEVICE", "")
+
+
+def scratch() -> Path:
+    """Where unfinished work is kept, and what is noted about finished work."""
+    return Path(os.environ.get("WHITEN_MTD_SCRATCH") or ".scratch")
+
+
+def _count(default: int) -> int:
+    given = os.environ.get("WHITEN_MTD_WORKERS")
+    if given is None:
+        return default
+    if not given.isdecimal():
+        raise UserError(f"WHITEN_MTD_WORKERS: a whole number is needed, not {given!r}")
+    return int(given)

@@ -1,0 +1,77 @@
+"""The knobs of the machine have one home; nothing else reads them or asks for the cores."""
+
+import ast
+import os
+import re
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+from stages.core import console, machine
+from stages.core.errors import UserError
+
+HOME = ROOT / "stages/core/machine.py"
+FILES = sorted((ROOT / "stages").rglob("*.py"))
+
+
+def test_processes_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHITEN_MTD_WORKERS", "3")
+    assert machine.workers() == machine.processes() == 3
+    for odd in ("-1", "two", "1.5", ""):
+        monkeypatch.setenv("WHITEN_MTD_WORKERS", odd)
+        for count in (machine.workers, machine.processes):
+            with pytest.raises(UserError, match="WHITEN_MTD_WORKERS"):
+                count()
+
+
+def test_processes_by_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WHITEN_MTD_WORKERS", raising=False)
+    for cores, workers in ((1, 0), (2, 1), (9, 8), (64, 8)):
+        monkeypatch.setattr(machine, "cores", lambda n=cores: n)
+        assert (machine.workers(), machine.processes()) == (workers, cores)
+
+
+def test_the_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= machine.cores() <= (os.cpu_count() or 1)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    assert machine.cores() == (os.cpu_count() or 1)
+
+
+def test_one_folder_of_unfinished_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WHITEN_MTD_SCRATCH", raising=False)
+    assert machine.scratch() == Path(".scratch")
+    monkeypatch.setenv("WHITEN_MTD_SCRATCH", str(tmp_path / "else"))
+    console.keep_time("dvc.yaml:extract@a", 0.0)
+    assert (tmp_path / "else/times/extract@a.json").is_file()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_other_file_reads_a_knob_or_counts_cores(path: Path) -> None:
+    if path == HOME:
+        return
+    tree = ast.parse(path.read_text("utf-8"))
+    called = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    assert not called & {"sched_getaffinity", "sched_setaffinity", "cpu_count"}
+    for node in ast.walk(tree):
+        read = isinstance(node, ast.Call | ast.Subscript) and "environ" in ast.unparse(node)
+        assert not (read and "WHITEN_MTD_" in ast.unparse(node)), ast.unparse(node)
+        assert not (read and "getenv" in ast.unparse(node)), ast.unparse(node)
+
+
+def test_the_table_names_every_knob_that_is_read() -> None:
+    text = HOME.read_text("utf-8")
+    table = set(re.findall(r"^\| (WHITEN_MTD_\w+)", text, re.M))
+    read = {
+        node.args[0].value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.environ.get"
+        and isinstance(node.args[0], ast.Constant)
+    }  # fmt: skip
+    assert table == read == {"WHITEN_MTD_WORKERS", "WHITEN_MTD_DEVICE", "WHITEN_MTD_SCRATCH"}
+    messages = {k for f in FILES for k in re.findall(r"WHITEN_MTD_[A-Z]+", f.read_text("utf-8"))}
+    assert messages <= table
+
+
+def test_the_processor_has_a_name() -> None:
+    assert machine.processor().strip()
