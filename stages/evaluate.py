@@ -88,6 +88,8 @@ def main(
             )
         ranks, rules[benchmark.name] = rank_set(benchmark, models, fitted, given.ensemble)
         about[benchmark.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
+        for t in given.kinds:
+            about[benchmark.name][t]["whitened_dim"] = len(fitted[t].by.eigenvalue)
         table[benchmark.name] = scored(ranks, benchmark.truth.protocol)
         per_query += query_rows(benchmark, ranks)
         draw_set(
