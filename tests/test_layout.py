@@ -226,7 +226,6 @@ TESTED_BY = {
     "extract.py": "test_pipeline.py",
     "images/own.py": "test_describe.py",
     "nets/layers.py": "nets/test_embed.py",
-    "nets/prefetch.py": "images/test_replay.py",
     "retrieval/ground_truth.py": "images/test_sets.py",
     "retrieval/plots.py": "test_evaluate_videos.py",
     "retrieval/protocols/positives.py": "retrieval/protocols/test_protocols.py",
