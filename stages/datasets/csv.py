@@ -187,6 +187,8 @@ def _check_columns(names: Sequence[str], file: Path) -> None:
             f"{file}: unknown column {odd[0]!r}{nearest(odd[0], known)}; "
             f"expected {','.join(COLUMNS)}[,{OPTIONAL}]"
         )
+    if twice := [name for name in known if list(names).count(name) > 1]:
+        raise UserError(f"{file}: column {twice[0]!r} occurs twice; keep one")
     if lost := [name for name in COLUMNS if name not in names]:
         raise UserError(f"{file}: no column {lost[0]!r}; expected {','.join(COLUMNS)}[,{OPTIONAL}]")
 

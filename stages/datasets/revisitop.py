@@ -12,6 +12,7 @@ A folder with a ground truth asks; one with a list alone is a set of distractors
 import io
 import math
 import pickle
+import pickletools
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,19 @@ def _list(listed: Path) -> list[str]:
     return names
 
 
+def _check_claims(raw: bytes) -> None:
+    """Raise UserError for a pickle that wants more memory than its bytes can fill.
+
+    Nothing is built: a place in the unpickler's table is reserved by its number, and a bytearray
+    by its length, whatever comes after.
+    """
+    for opcode, argument, _ in pickletools.genops(raw):
+        if opcode.name == "BYTEARRAY8" or (
+            opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(raw)
+        ):
+            raise UserError(f"it claims more than its {len(raw)} bytes hold")
+
+
 class _NothingGlobal(pickle.Unpickler):
     """Lists, maps, numbers and text alone: a pickle that names code could run it."""
 
@@ -177,7 +191,9 @@ def ground_truth(path: Path) -> Map:
     and `easy`, `hard`, `junk` as rows of `imlist`. Everything checked; raises UserError.
     """
     try:
-        known = _NothingGlobal(io.BytesIO(path.read_bytes())).load()
+        raw = path.read_bytes()
+        _check_claims(raw)
+        known = _NothingGlobal(io.BytesIO(raw)).load()
     except UserError as error:
         raise UserError(f"{path}: refused: {error}; download it again") from None
     except Exception as error:  # of broken bytes it raises whatever their nonsense leads to
@@ -192,6 +208,9 @@ def ground_truth(path: Path) -> Map:
     names = asked + database
     if twice := len(names) - len(set(names)):
         raise UserError(f"{path}: {twice} names occur twice in qimlist and imlist")
+    lists = [v for one in gnd if isinstance(one, dict) for v in one.values() if isinstance(v, list)]
+    if sum(map(len, lists)) > len(raw):
+        raise UserError(f"{path}: the same rows over and over; download it again")
     for name, one in zip(asked, gnd, strict=True):
         _check_query(one, len(database), f"{path}: query {name}")
     return known

@@ -32,7 +32,7 @@ def main(
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print the scores of the latest run."""
-    table = score_table.renamed(files.read_json(results / "metrics.json"), f"{results}")
+    table = scores_of(results)
     if json:
         console.result(files.to_json(table).rstrip())
         return
@@ -50,7 +50,8 @@ def main(
         compared(table, rules, against)
     for line in costs(results, params_file):
         console.result(line)
-    about = files.read_json(results / "models.json")
+    file = results / "models.json"
+    about = score_table.checked_models(files.read_json(file), table, str(file))
     for name, models in about.items():
         student = models["student"]
         console.result(
@@ -60,11 +61,20 @@ def main(
     console.result(f"\n{NEXT}")
 
 
+def scores_of(results: Path) -> dict[str, Any]:
+    """The scores in a folder that `evaluate` wrote. Raises UserError."""
+    file = results / "metrics.json"
+    values = files.read_json(file)
+    if not isinstance(values, dict) or not all(isinstance(m, dict) for m in values.values()):
+        raise UserError(f"{file}: holds no scores; evaluate again")
+    return score_table.checked(score_table.renamed(values, f"{results}"), str(file))
+
+
 def compared(
     table: dict[str, Any], rules: dict[str, dict[str, scoring_rules.ScoringRules]], against: Path
 ) -> None:
     """The change of mAP since the run in `against`; a warning where the scoring rules differ."""
-    scores_then = score_table.renamed(files.read_json(against / "metrics.json"), f"{against}")
+    scores_then = scores_of(against)
     rules_then = scoring_rules.read(against)
     for name in table:
         then = score_table.flat(scores_then.get(name, {}))
@@ -72,7 +82,7 @@ def compared(
             if model not in then:
                 continue
             warning = scoring_rules.warning(
-                f"{name}, {model}", rules[name][model], rules_then[name][model]
+                f"{name}, {model}", *(_rules_of(r, name, model) for r in (rules, rules_then))
             )
             if warning:
                 console.say(warning)
@@ -81,6 +91,14 @@ def compared(
             ]
             cells = ", ".join(f"{d} {new:.1f} ({new - old:+.1f})" for d, new, old in changes)
             console.result(f"{name}, {model}, against {against}: {cells}")
+
+
+def _rules_of(
+    rules: dict[str, dict[str, scoring_rules.ScoringRules]], name: str, model: str
+) -> scoring_rules.ScoringRules:
+    if (own := rules.get(name, {}).get(model)) is None:
+        raise UserError(f"{scoring_rules.FILE}: no rules of {name}, {model}; evaluate again")
+    return own
 
 
 def costs(results: Path, params_file: Path) -> Iterator[str]:
