@@ -174,7 +174,8 @@ def _check_claims(raw: bytes) -> None:
     """
     for opcode, argument, _ in pickletools.genops(raw):
         if opcode.name == "BYTEARRAY8" or (
-            opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(raw)
+            opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
+            and not 0 <= int(argument or 0) <= len(raw)
         ):
             raise UserError(f"it claims more than its {len(raw)} bytes hold")
 
