@@ -88,6 +88,8 @@ def main(
             )
         ranks, rules[benchmark.name] = rank_set(benchmark, models, fitted, given.ensemble)
         about[benchmark.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
+        for t in given.kinds:
+            about[benchmark.name][t]["whitened_dim"] = len(fitted[t].by.eigenvalue)
         table[benchmark.name] = scored(ranks, benchmark.truth.protocol)
         per_query += query_rows(benchmark, ranks)
         draw_set(
@@ -98,7 +100,7 @@ def main(
     files.write_text(results / "queries.csv", files.to_csv(per_query))
     files.write_text(results / "models.json", files.to_json(about))
     files.write_text(results / scoring_rules.FILE, files.to_json(scoring_rules.as_map(rules)))
-    console.result(score_table.as_text(table))
+    console.result(score_table.headline(table))
     for name, of_models in rules.items():
         console.result("\n".join(scoring_rules.lines(name, of_models)))
 

@@ -7,12 +7,9 @@ virtual datasets and filters, a payload that is not what the digest says, and an
 Attributes are written in sorted order and hold neither times nor versions: same inputs, same bytes.
 """
 
-import errno
 import hashlib
 import math
 import mmap
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,20 +20,12 @@ import numpy as np
 
 from . import contents, foreign, hdf5
 from .errors import UserError
-from .files import atomic, digest_of
-
-SPARE_BYTES = 1 << 20  # room that a file needs beside its arrays
+from .files import atomic, check_room, digest_of
 
 
 def file_format(kind: str) -> str:
     """The attribute `format` of a file of `kind`."""
     return f"whiten-mtd/{kind}/1"
-
-
-def _check_room(path: Path, count: int) -> None:
-    """Raise OSError where `count` bytes more would not fit beside `path`."""
-    if shutil.disk_usage(path.parent).free < count + SPARE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path.parent))
 
 
 class Writer:
@@ -53,7 +42,7 @@ class Writer:
 
         Raises OSError where it does not fit on the disk: HDF5 itself crashes when a disk fills up.
         """
-        _check_room(Path(self._file.filename), math.prod(shape) * np.dtype(dtype).itemsize)
+        check_room(Path(self._file.filename).parent, math.prod(shape) * np.dtype(dtype).itemsize)
         self._file.create_dataset(name, shape, dtype, track_times=False)
         self._rows[name] = 0
         self._hash[name] = hashlib.blake2b(digest_size=16)
@@ -98,7 +87,7 @@ class Writer:
 def create(path: Path, kind: str, **attributes: Any) -> Iterator[Writer]:
     """A new file of `kind`, moved to `path` when the block ends well. Attributes: str or number."""
     with atomic(path) as temporary:
-        _check_room(temporary, 0)
+        check_room(temporary.parent, 0)
         with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
             writer = Writer(file, kind, path)
             yield writer

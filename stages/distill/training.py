@@ -108,9 +108,9 @@ class Loop:
             self._validate()
         saved = time.monotonic()
         with runtime.Stop() as stop:
-            for pixels in console.progress(
-                self._batches(), total=self.steps - self.step, label="train"
-            ):
+            batches = self._unless_stopped(stop, self._batches())
+            whole = console.Whole(self.steps, self.step)
+            for pixels in console.progress(batches, label="train", whole=whole):
                 self._learn(pixels)
                 last = self.step == self.steps
                 if last or self._every(self.plan.validate_every):
@@ -122,7 +122,18 @@ class Loop:
                     raise KeyboardInterrupt
                 if self._patience_is_over():
                     break
+            if stop.asked:  # while it waited for a batch that did not come
+                self._checkpoint(parts)
+                raise KeyboardInterrupt
         self._flush()
+
+    def _unless_stopped(self, stop: runtime.Stop, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """`batches`, ending early where the loading processes heard of the stop first."""
+        try:
+            yield from batches
+        except UserError:
+            if not stop.asked:
+                raise
 
     def measured(self) -> dict[int, float]:
         """mAP on the validation groups, by step."""

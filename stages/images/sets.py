@@ -123,6 +123,7 @@ class EvaluationSet:
     digest: str
     images: str = ""  # digest of the names and lengths that prepare met
     start: np.ndarray | None = None
+    own: bool = False  # of one's own images: those that cannot be read have rows of NaN
 
     @classmethod
     def read(cls, path: Path) -> "EvaluationSet":

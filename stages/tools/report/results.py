@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from ...core import console, files, params
+from ...core import committed, console, files, params
 from ...core.errors import UserError
 from ...retrieval import score_table, scoring_rules
 from . import runs, table
@@ -29,9 +29,12 @@ def main(
     results: Path = typer.Option(Path("data/results"), help="The folder that evaluate wrote."),
     against: Path = typer.Option(None, help="The results folder of another run, to compare with."),
     params_file: Path = params.OPTION,
+    rules: bool = typer.Option(False, "--rules", help="Print the scoring rules of every model."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print the scores of the latest run."""
+    for line in notes(results, params_file):
+        console.say(line)
     table = scores_of(results)
     if json:
         console.result(files.to_json(table).rstrip())
@@ -43,11 +46,12 @@ def main(
         for data, scores in table.items()
     }
     console.result(score_table.as_text(table))
-    rules = scoring_rules.read(results)
-    for name, of_models in rules.items():
-        console.result("\n".join(scoring_rules.lines(name, of_models)))
+    scored_by = scoring_rules.read(results)
+    for name, of_models in scored_by.items():
+        lines = scoring_rules.lines(name, of_models) if rules else [in_short(name, of_models)]
+        console.result("\n".join(lines))
     if against is not None:
-        compared(table, rules, against)
+        compared(table, scored_by, against)
     for line in costs(results, params_file):
         console.result(line)
     file = results / "models.json"
@@ -68,6 +72,23 @@ def scores_of(results: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(m, dict) for m in values.values()):
         raise UserError(f"{file}: holds no scores; evaluate again")
     return score_table.checked(score_table.renamed(values, f"{results}"), str(file))
+
+
+def notes(results: Path, params_file: Path) -> Iterator[str]:
+    """What to know before the scores: settings that an experiment left, a training of no steps."""
+    if line := committed.note(params_file):
+        yield f"{line}; `dvc exp run -S` leaves its values in {params_file}"
+    config = results.parent.parent / "models/student/config.json"
+    known = results.parent.name == "data" and config.is_file()
+    if known and (line := runs.no_steps(files.read_json(config))):
+        yield line
+
+
+def in_short(name: str, models: dict[str, scoring_rules.ScoringRules]) -> str:
+    """The rules of a set in a line, with the digest of the student's."""
+    if (own := models.get("student") or next(iter(models.values()), None)) is None:
+        raise UserError(f"{scoring_rules.FILE}: no rules of {name}; evaluate again")
+    return f"{name}: {own.rules}, {own.database} images searched [{own.digest}]; --rules says more"
 
 
 def compared(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...core import files, params
+from ...core import committed, files, params
 from ...core.errors import UserError
 from ...core.plugins import nearest
 from ...retrieval import metrics, protocols, score_table, scoring_rules
@@ -83,6 +83,11 @@ class Run:
         """Those that were scored, easiest first."""
         return protocols.in_order(self.metrics[data]["student"])
 
+    @property
+    def no_steps(self) -> str:
+        """That training ran no step, where it ran none; empty else."""
+        return no_steps(self.config)
+
     def fingerprint(self, data: str) -> str:
         """Digest of the student's scoring rules: scores with the same digest can be compared."""
         return self.rules[data]["student"].digest
@@ -119,6 +124,13 @@ def _check_rules(
                 f"{name}: {data}: scored at {odd[0]!r}, which protocol {own.protocol} has not; "
                 "evaluate again"
             )
+
+
+def no_steps(config: Any) -> str:
+    """That the training of a student, by its config.json, ran no step; empty where it ran some."""
+    if not isinstance(config, dict) or config.get("steps") != 0:
+        return ""
+    return "0 steps ran: nothing was trained (train.epochs), the student is its start"
 
 
 def workspace(params_file: Path) -> Run:
@@ -173,7 +185,7 @@ def names() -> list[str]:
 
 def differences(run: Run, base: Run) -> list[tuple[str, Any, Any]]:
     """(dotted key, value in `base`, value in `run`) of every parameter that differs."""
-    a, b = _flat(base.params), _flat(run.params)
+    a, b = committed.flat(base.params), committed.flat(run.params)
     return [(k, a.get(k), b.get(k)) for k in dict.fromkeys((*a, *b)) if a.get(k) != b.get(k)]
 
 
@@ -227,13 +239,3 @@ def _of_steps(rows: Iterable[dict[str, str]]) -> list[dict[str, float]]:
     if odd := [v for row in out for v in row.values() if not math.isfinite(v)]:
         raise ValueError(f"{odd[0]} is no number")
     return out
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict) or not values:
-        return {prefix: values}
-    return {
-        k: v
-        for key, value in values.items()
-        for k, v in _flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
-    }

@@ -333,3 +333,31 @@ answer = service.search(service.now, "a", Path({QUERY!r}).read_bytes(), 1)
 assert answer["results"][0]["path"] == {QUERY.removeprefix("my images/")!r}, answer
 """
     run(sys.executable, "-c", code, cwd=place)
+
+
+def test_broken_queries_are_left_out_named_and_counted(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    folder = place / "asked"
+    tiny_onnx.images(folder, groups=1)
+    for i in range(3):
+        (folder / f"broken {i}.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    os.mkfifo(folder / "pipe.jpg")
+    for _ in range(2):
+        capsys.readouterr()
+        assert do(search, "mine", "asked", "--json") == 0
+        out, err = capsys.readouterr()
+        said = json.loads(out)
+        assert len(said["answers"]) == 3 and len(said["left_out"]) == 3
+        assert "3 of 6 queries left out" in err and "pipe.jpg" in err
+        assert all(f"broken {i}.jpg" in err for i in range(3))
+    assert do(index, "asked", "asked-index", "--model", "exported") == 0
+    assert "3 of 6 images left out" in capsys.readouterr().err
+    assert len(indexes.read(Path("asked-index"))) == 3
+    assert "broken 0.jpg" in refused(capsys, search, "mine", "asked/broken 0.jpg")
+
+
+def test_a_list_with_a_mark_finds_its_first_image(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    names = [str(f.relative_to(place)) for f in sorted((place / "my images").rglob("*.png"))[:2]]
+    (place / "list.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(names).encode())
+    assert do(index, "list.txt", "listed", "--model", "exported") == 0
+    assert len(indexes.read(Path("listed"))) == 2
+    assert len(answers(capsys, "mine", "list.txt")["answers"]) == 2
