@@ -211,6 +211,7 @@ def test_arithmetic_stages_do_not_import_torch(name: str, project: Path, world: 
 # Files of stages without a test file of the same name, and the one that tests them.
 TESTED_BY = {
     "core/console.py": "tools/test_tools.py",
+    "core/hdf5.py": "core/test_store.py",
     "datasets/_demo/buildings.py": "datasets/test_demo.py",
     "datasets/_demo/clips.py": "datasets/test_demo_video.py",
     "datasets/_demo/facades.py": "datasets/test_demo.py",
@@ -225,7 +226,6 @@ TESTED_BY = {
     "evaluate.py": "test_evaluate_videos.py",
     "extract.py": "test_pipeline.py",
     "images/own.py": "test_describe.py",
-    "nets/layers.py": "nets/test_embed.py",
     "nets/prefetch.py": "images/test_replay.py",
     "retrieval/ground_truth.py": "images/test_sets.py",
     "retrieval/plots.py": "test_evaluate_videos.py",

@@ -97,7 +97,7 @@ def make(folder: Path, sources: list[Path], model: Path | None, kind: str) -> No
 def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     """A generation with more images; the images that are unchanged keep their descriptors."""
     index = indexes.read(folder)
-    to_describe = [s for s in sources if s.suffix != ".h5"]
+    to_describe = [s for s in sources if not answers.is_descriptors(s)]
     net = answers.student_of(index, model) if to_describe or model is not None else None
     lengths = dict(zip(index.files(), images_of(index)["bytes"].tolist(), strict=True))
     parts = [read_source(source, net, lengths) for source in sources]
@@ -145,7 +145,7 @@ def take_out(folder: Path, patterns: list[str]) -> None:
 
 def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> Source:
     """A descriptor file, or images to describe, less those of `lengths` (file: bytes)."""
-    if source.suffix == ".h5":
+    if answers.is_descriptors(source):
         stored, rows, names = answers.ready(source)
         paths = [str(p) for p in stored["path"]] if "path" in stored else names
         if len(paths) != len(rows):

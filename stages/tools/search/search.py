@@ -73,7 +73,7 @@ def described(
     rows: list[np.ndarray] = []
     net = None
     for query in queries:
-        if query.suffix == ".h5":
+        if answers.is_descriptors(query):
             stored, query_rows, ids = answers.ready(query, index.about["dim"])
             refuse_other(index.student, identity_of(stored), str(index.folder), str(query))
             names += ids
