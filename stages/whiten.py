@@ -63,7 +63,7 @@ def main(
     """Fit whitening on TEACHER's descriptors and apply it to all of them."""
     p = params.read(params_file).section("whiten", Params)
     views = TrainSet.read(train)
-    stored = store.Stored(features, "features")
+    stored = store.Stored(features, "features").of_teacher(teacher)
     descriptor = _descriptors(stored, views, features, train)
     knobs = knobs_of(p, teacher, descriptor.shape[1], params_file)
     total = None if p.method == "none" else checked_moments(descriptor, p, features)

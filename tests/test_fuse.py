@@ -42,7 +42,9 @@ def train_file(path: Path, seed: int = 0) -> str:
 
 def whitened_file(path: Path, train: str, seed: int, rows: int = len(IMAGE)) -> None:
     x = unit(np.random.default_rng(seed).standard_normal((rows, WIDTHS[path.stem])))
-    store.write(path, "whitened", {"descriptor": x.astype(np.float16)}, train=train, teacher="t")
+    store.write(
+        path, "whitened", {"descriptor": x.astype(np.float16)}, train=train, teacher=path.stem
+    )
 
 
 class World:

@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import spoiled
 from ruamel.yaml import YAML
 
 from stages import whiten
@@ -251,7 +252,7 @@ def test_learned_needs_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_constant_descriptors_are_refused_not_written_as_nan(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.features(np.full_like(world.x, 0.25), world.digest)
+    world.features(np.full_like(world.x, D**-0.5), world.digest)
     assert "t.h5" in refusal(world, capsys)
 
 
@@ -260,8 +261,11 @@ def test_descriptors_that_are_no_numbers_are_refused(
 ) -> None:
     x = world.x.copy()
     x[7, 2] = np.nan
-    world.features(x, world.digest)
-    assert "t.h5" in refusal(world, capsys)
+    for method in ("pca", "learned", "none"):
+        path = world.folder / "t.h5"
+        spoiled.write(path, "features", {"descriptor": x}, train=world.digest, teacher="t")
+        line = refusal(world, capsys, method=method)
+        assert "t.h5" in line and "1 of 240 rows have NaN or infinity, the first: row 7" in line
 
 
 def test_inputs_that_are_not_what_they_should_be(

@@ -73,7 +73,7 @@ def title(run: Run) -> dict[str, Any]:
         "best": best, "teacher": whitened[best],
         "ensemble": scores["ensemble"][difficulty]["map"], "dim": run.config["dim"],
         "teachers": len(run.params["ensemble"]), "start_is_kept": run.config.get("step") == 0,
-        "start": start_of(run),
+        "start": start_of(run), "no_steps": run.no_steps,
     }  # fmt: skip
 
 
@@ -165,7 +165,8 @@ def experiment(other: Run, base: Run) -> dict[str, Any]:
                 "comparable": other.fingerprint(data) == base.fingerprint(data),
             }
         )  # fmt: skip
-    return {"name": other.name, "changes": runs.differences(other, base), "sets": sets}
+    changes = runs.differences(other, base)
+    return {"name": other.name, "changes": changes, "sets": sets, "no_steps": other.no_steps}
 
 
 def compared(path: Path) -> dict[str, Any] | None:
