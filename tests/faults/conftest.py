@@ -72,5 +72,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     line("|---|---:|---|---:|")
     for outcome, row in sorted(rows, key=lambda r: (r[1]["group"], r[1]["order"])):
         came = ", ".join(f"{count} {what}" for what, count in sorted(row["came"].items()))
-        line(f"| {row['what']} | {sum(row['came'].values())} | {came} | {int(outcome != 'passed')} |")
+        line(
+            f"| {row['what']} | {sum(row['came'].values())} | {came} | {int(outcome != 'passed')} |"
+        )
     line(f"KILLS={KILLS} MUTATIONS={MUTATIONS}")

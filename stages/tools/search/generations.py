@@ -102,6 +102,13 @@ def generations(folder: Path) -> list[int]:
     return sorted(n for n in numbers if f"{n:06d}" in names)
 
 
+def is_index(folder: Path) -> bool:
+    """Whether a folder is an index, or one that lost its pointer."""
+    return (folder / "CURRENT").is_file() or any(
+        (folder / f"{number:06d}" / "index.json").is_file() for number in generations(folder)
+    )
+
+
 def read(folder: Path, generation: int | None = None) -> Index:
     """One generation, the current one by default, checked. Raises UserError."""
     number = current(folder) if generation is None else generation
