@@ -21,6 +21,7 @@ from pydantic import Field
 from .core import console, files, params, runtime, store
 from .core.errors import UserError
 from .core.params import Parameters
+from .images import own
 from .images.own import decoded, own_images, own_videos, sizes
 from .images.scales import How, Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
@@ -106,11 +107,14 @@ def describe_todo(
     for (image_set, file, _), (rows, about) in zip(todo, done, strict=True):
         source = {"root": (root or image_set.root).as_posix(), "set": image_set.digest}
         source["crop"] = crop_of(image_set, image_set.role == "query")
+        described = own.described(image_set, rows)
+        image_set = own.only(image_set, described)
         with store.create(file, "descriptors", **about, **source) as writer:
             dim = rows[:1].shape[1]
-            writer.dataset("descriptor", (len(rows), dim), np.float16)
+            writer.dataset("descriptor", (int(described.sum()), dim), np.float16)
             for start in range(0, len(rows), PART_IMAGES):
-                writer.append("descriptor", rows[start : start + PART_IMAGES])
+                part = slice(start, start + PART_IMAGES)
+                writer.append("descriptor", rows[part][described[part]])
             writer.array("image_id", image_set.image_id)
             writer.array("path", image_set.path if root is None else image_set.image_id)
             if image_set.start is not None:
@@ -236,15 +240,21 @@ def describe_images(
         name = f"{number:06d}"
         part = parts.load(name)
         if part is None:
-            part = _describe_batches(net, images, chunk, p, how, label, whole)
+            part = _describe_chunk(net, images, chunk, p, how, label, whole)
+            if part is None:
+                continue
             parts.save(name, part)
         else:
             whole.skip(len(part))
         if rows is None:  # on disk, since a million rows would fill the memory
             shape = (images.count, part.shape[1])
-            rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
+            rows = parts.reserved("rows", shape, np.float16)
+            files.check_room(parts.folder, parts.missing(images.count, part))
+            if images.own:
+                rows[:] = np.nan  # until described: some cannot be read
         rows[np.concatenate(chunk)] = part
     if rows is None:
+        own.described(images, np.full((images.count, 1), np.nan))  # says why each, if it has any
         raise UserError(f"{images.root}: no images to describe")
     return rows
 
@@ -253,18 +263,33 @@ def _chunks(
     images: EvaluationSet, batch: int, px: int | None, label: str
 ) -> Iterator[list[list[int]]]:
     """Batches of images of one shape, about PART_IMAGES at a time, of LOOK_AHEAD known shapes."""
-    from .images import reading, rendering
-
     step = PART_IMAGES // batch + 1
     for first in range(0, images.count, LOOK_AHEAD):
         some = range(first, min(first + LOOK_AHEAD, images.count))
         looked = console.progress(some, total=len(some), label=f"{label}: shapes", part=True)
-        shapes = [
-            rendering.plain_shape(*reading.shape(images.file(i)), images.rectangle(i), px)
-            for i in looked
-        ]
-        batches = [[first + i for i in b] for b in rendering.batches_by_shape(shapes, batch)]
+        batches = own.batches(images, looked, batch, px)
         yield from (batches[i : i + step] for i in range(0, len(batches), step))
+
+
+def _describe_chunk(
+    net: "nn.Module", images: EvaluationSet, batches: list[list[int]], p: Params, how: How,
+    label: str, whole: console.Whole,
+) -> np.ndarray | None:  # fmt: skip
+    """Rows of the images of all batches, None for none; of one's own that are broken NaN."""
+    try:
+        return _describe_batches(net, images, batches, p, how, label, whole)
+    except UserError:
+        rows = [i for batch in batches for i in batch]
+        lost = set(own.unreadable(images, rows))
+        if not lost:
+            raise
+    sound = [good for batch in batches if (good := [i for i in batch if i not in lost])]
+    if not sound:
+        return None
+    done = _describe_batches(net, images, sound, p, how, label, whole)
+    out = np.full((len(rows), done.shape[1]), np.nan, done.dtype)
+    out[[i not in lost for i in rows]] = done
+    return out
 
 
 def _describe_batches(

@@ -66,6 +66,7 @@ def by_network(
         done = _parts(net, views, px, p, parts, teacher)
         first = next(done)
         dim = first.shape[1]
+        files.check_room(parts.folder, parts.missing(len(views.view_image), first))
         with store.create(out, "features", **source, dim=dim, image_px=px) as writer:
             writer.dataset("descriptor", (len(views.view_image), dim), np.float16)
             writer.append("descriptor", first)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
@@ -16,6 +17,11 @@ from .errors import UserError
 
 T = TypeVar("T")
 INTERRUPTED = 130
+PARENT_SECONDS = 1.0  # between two looks at whether DVC is still there
+SYSTEM = {  # what the system says of a disk or a path: for people to mend, no fault of ours
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE,
+}  # fmt: skip
 TIMES = "times"  # in the scratch folder: how long each stage of dvc.yaml took
 # Typer carries its own copy of click; its public errors all derive from this one.
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -23,6 +29,15 @@ EXTRAS = {  # a missing module -> the extra of the package that brings it
     "torch": "train", "torchvision": "train", "timm": "train", "safetensors": "train",
     "dvc": "train", "matplotlib": "train", "av": "video", "onnx": "export", "onnxscript": "export",
 }  # fmt: skip
+# Of Unicode: the controls, what turns the direction of text, separators, halves of characters.
+CONTROL = {
+    code: f"\\u{code:04x}"
+    for code in (
+        *range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A), *range(0xD800, 0xE000),
+    )
+}  # fmt: skip
+IN_LINES = {code: text for code, text in CONTROL.items() if chr(code) not in "\n\t"}
 
 
 def app(**settings: Any) -> typer.Typer:
@@ -34,12 +49,21 @@ def app(**settings: Any) -> typer.Typer:
 
 def say(text: str) -> None:
     """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(text.translate(IN_LINES), file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
     """A line of the result, on stdout."""
-    print(text, flush=True)
+    print(text.translate(IN_LINES), flush=True)
+
+
+def clean(name: str) -> str:
+    """A name from outside, for people: what would steer a terminal or the text is spelled out.
+
+    Such as `\\u001b`, which means the same in JSON. `say` and `result` do the same to all but the
+    ends of lines and tabs, which they cannot tell from their own.
+    """
+    return name.translate(CONTROL)
 
 
 class Whole:
@@ -147,19 +171,21 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
         )
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in SYSTEM:
             raise
-        where, why = error.filename or "output", os.strerror(error.errno)
+        where, why = error.filename or "output", os.strerror(error.errno or 0)
         say(f"error: {where}: {why}; nothing half-written is left")
         return 2
 
 
 def main(command: typer.Typer) -> None:
     """Run an app as a program."""
-    # SIGTERM ends a stage as an interrupt does, so that its work is left resumable.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # All of them end a stage as an interrupt does, so that its work is left resumable.
+    for number in machine.stopping()[1:]:
+        signal.signal(number, signal.default_int_handler)
     start, stage = time.time(), os.environ.get("DVC_STAGE")
     if stage:
+        threading.Thread(target=stop_without, args=(os.getppid(),), daemon=True).start()
         from . import committed  # which a command outside DVC does not need
 
         if line := committed.note():
@@ -168,6 +194,16 @@ def main(command: typer.Typer) -> None:
     if code == 0 and stage:
         keep_time(stage, start)
     sys.exit(code)
+
+
+def stop_without(parent: int) -> None:
+    """Ask this process to stop as soon as `parent`, the DVC that started it, is gone.
+
+    A killed DVC leaves its stage running; the next `dvc repro` would find it at the same job.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def keep_time(stage: str, start: float) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from ...core import console, files
 from ...core.errors import UserError
-from ...images import listing
+from ...images import listing, own
 from ...retrieval.onnx_student import identity_of, refuse_other
 from .. import pages
 from . import answers, matches
@@ -39,7 +39,7 @@ def main(
     if html is not None and (html.is_dir() or any(p.is_file() for p in html.parents)):
         raise UserError(f"--html {html}: cannot be written; give a file such as results.html")
     opened = indexes.read(index)
-    names, rows = described(opened, queries, model)
+    names, rows, left_out = described(opened, queries, model)
     results = [
         {"query": name, **answer}
         for name, answer in zip(names, answers.answers(opened, rows, top), strict=True)
@@ -55,14 +55,21 @@ def main(
         files.write_text(html, page(opened, results))
         console.say(f"{html}: {len(results)} queries")
     if json:
-        console.result(files.to_json({**about, "answers": results}).rstrip())
+        said = {**about, "answers": results, "left_out": left_out}
+        console.result(files.to_json(said).rstrip())
     elif html is None or not results:
         console.result(as_text(results, about))
 
 
-def described(index: Index, queries: list[Path], model: Path | None) -> tuple[list[str], Any]:
-    """(names, (q, dim) rows) of all queries. Raises UserError where one cannot be read."""
+def described(
+    index: Index, queries: list[Path], model: Path | None
+) -> tuple[list[str], Any, list[str]]:
+    """(names, (q, dim) rows, a line on each that cannot be read) of all queries.
+
+    Raises UserError where none can be read.
+    """
     names: list[str] = []
+    left_out: list[str] = []
     rows: list[np.ndarray] = []
     net = None
     for query in queries:
@@ -77,11 +84,13 @@ def described(index: Index, queries: list[Path], model: Path | None) -> tuple[li
         single = query.is_file() and query.suffix.lower() != ".txt"
         root, paths = (query.parent, [query.name]) if single else listing.listed(query)
         query_rows, kept, errors = net.images([root / p for p in paths])
-        if errors:
-            raise UserError(errors[0])
+        left_out += errors
         names += [str(root / paths[i]) for i in kept]
         rows.append(query_rows)
-    return names, np.concatenate(rows)
+    if left_out and not names:
+        raise UserError(left_out[0])
+    own.tell_left_out(left_out, len(left_out) + len(names), "queries")
+    return names, np.concatenate(rows), left_out
 
 
 def as_text(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
