@@ -51,7 +51,8 @@ def main(
     page = {
         "title": title(run), "sets": [section(run, others, data, costs) for data in run.metrics],
         "flow": evidence.flow(run),
-        "chosen": evidence.whitening(run.params["teachers"]), "fusion": fusion(run), "curves": curves([run, *others]),
+        "chosen": evidence.whitening(run.params["teachers"]), "fusion": fusion(run),
+        "curves": curves([run, *others]),
         "steps": training(run), "experiments": [experiment(o, run) for o in others],
         "comparison": compared(comparison), "machine": latency.machine(), "about": about(run),
         "busy": latency.busy(costs.values()),
