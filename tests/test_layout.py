@@ -210,7 +210,6 @@ def test_arithmetic_stages_do_not_import_torch(name: str, project: Path, world: 
 
 # Files of stages without a test file of the same name, and the one that tests them.
 TESTED_BY = {
-    "core/console.py": "tools/test_tools.py",
     "core/hdf5.py": "core/test_store.py",
     "datasets/_demo/buildings.py": "datasets/test_demo.py",
     "datasets/_demo/clips.py": "datasets/test_demo_video.py",
@@ -247,7 +246,6 @@ TESTED_BY = {
     "tools/export/programs.py": "tools/export/test_export.py",
     "tools/pages.py": "tools/report/test_report.py",
     "tools/report/charts.py": "tools/report/test_report.py",
-    "tools/report/latency.py": "tools/report/test_report.py",
     "tools/report/results.py": "tools/report/test_scoring_rules.py",
     "tools/report/table.py": "tools/report/test_report.py",
     "tools/search/answers.py": "tools/search/test_index_and_search.py",

@@ -12,11 +12,13 @@ from ...retrieval import score_table
 from .. import pages
 
 
-def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Parameters) -> str:
+def card(
+    folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Parameters, busy: str
+) -> str:
     """Origin of the student, its scores with their protocol, bytes, speed, licenses.
 
     Only from the files of the run beside `given.path`, and scores only where they are of exactly
-    these weights.
+    these weights. `busy`: what the milliseconds are worth where the machine had other work.
     """
     base = given.path.parent
     config = files.read_json(folder / "config.json")
@@ -24,7 +26,7 @@ def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Para
         "card.md", about=about, config=config, speed=speed,
         teachers=[_teacher(n, given.teacher(n)) for n in given.ensemble],
         images=_images(base / "data/prepared/train.h5"), dataset=given.training_set,
-        scores=_scores(base, about["weights"]), machine=_machine(),
+        scores=_scores(base, about["weights"]), machine=_machine(), busy=busy,
         files=[(f.name, f.stat().st_size) for f in sorted(folder.iterdir())],
     )  # fmt: skip
 

@@ -54,6 +54,7 @@ def main(
         "fusion": fusion(run), "curves": curves([run, *others]),
         "steps": training(run), "experiments": [experiment(o, run) for o in others],
         "comparison": compared(comparison), "machine": latency.machine(), "about": about(run),
+        "busy": latency.busy(costs.values()),
     }  # fmt: skip
     pages.write(out, "report.html", **page)
     console.result(f"{out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -12,7 +12,7 @@ import typer
 from ...core import committed, console, files, params
 from ...core.errors import UserError
 from ...retrieval import score_table, scoring_rules
-from . import runs, table
+from . import latency, runs, table
 
 app = console.app()
 NEXT = """Try next (source .venv/bin/activate first):
@@ -138,6 +138,8 @@ def costs(results: Path, params_file: Path) -> Iterator[str]:
                 for r in rows
             )
             yield f"\n{data} {difficulty}: {'; '.join(cells)}"
+        if words := latency.busy(known.values()):
+            yield f"milliseconds {words}"
     except UserError:
         return  # the scores of an incomplete run are printed all the same
 
