@@ -87,6 +87,11 @@ def bare(student: Student) -> Student:
     return out.eval()
 
 
+def weight_bytes(student: Student) -> int:
+    """What the weights take of a disk."""
+    return sum(value.nbytes for value in student.state_dict().values())
+
+
 def save(student: Student, folder: Path, card: str, **config: Any) -> None:
     """Write `student` as a folder: weights, what it takes to load them, a card for people."""
     from safetensors.torch import save_file

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ..core.errors import UserError
 from ..core.plugins import nearest
-from .layers import gem
+from .layers import gem, mean
 
 ODD = (75, 100)  # an image's shape that fits no patch: who takes it takes any
 SMALL = 32  # pixels: who takes this side takes any that images have
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
             if self.pool == "token":
                 return y[:, 0]
             y = y[:, self.prefix :].transpose(1, 2).unsqueeze(-1)
-        return gem(y, self.p) if self.pool == "gem" else y.mean((-2, -1))
+        return gem(y, self.p) if self.pool == "gem" else mean(y)
 
     def try_side(self, side: int, where: str) -> None:
         """One image of `side` x `side` pixels through the network, before hours of work do it.

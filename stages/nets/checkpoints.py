@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..core import console, contents
+from ..core import console, file_kind
 from ..core.errors import UserError
 from ..core.files import digest_of_file
 
@@ -38,7 +38,7 @@ def read(path: Path, sha256: str | None = None) -> tuple[State, dict[str, Any]]:
     Raises UserError, with the remedy, where it is no file of weights.
     """
     check_file(path, sha256)
-    if wrong := contents.mistaken(path):
+    if wrong := file_kind.mistaken(path):
         raise UserError(f"{path}: not a checkpoint: it {wrong}")
     if _is_safetensors(path):
         return _safetensors(path)
@@ -134,7 +134,7 @@ def _safetensors(path: Path) -> tuple[State, dict[str, Any]]:
 
 
 def _load(path: Path) -> dict[Any, Any]:
-    contents.refuse_swollen(path)
+    file_kind.refuse_swollen(path)
     if zipfile.is_zipfile(path) and (wrong := _other_zip(path)):
         raise UserError(f"{path}: {wrong}")
     try:

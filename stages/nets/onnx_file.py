@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core import contents
+from ..core import file_kind
 from ..core.errors import UserError
 
 SEAL = b"whiten_mtd_seal"  # key of the metadata entry that ends a file
@@ -32,7 +32,7 @@ def session(path: Path, providers: list[str]) -> Any:
     """An onnxruntime session of a file. Raises UserError where it is damaged or not whole."""
     import onnxruntime
 
-    if wrong := contents.mistaken(path):
+    if wrong := file_kind.mistaken(path):
         raise UserError(f"{path}: no ONNX: it {wrong}")
     data = path.read_bytes()
     if (said := seal_of(data)) is not None and said != _digest(data[: -len(seal(said))]):

@@ -53,8 +53,11 @@ class Exported:
             if rows.shape != total.shape:
                 raise UserError(f"{self.path}: gives shape {rows.shape}, not {total.shape}")
             total += rows
-        if not np.isfinite(total).all():
-            raise UserError(f"{self.path}: gives NaN or infinity; export a sound student again")
+        if not (np.isfinite(total).all() and total.any(1).all()):
+            raise UserError(
+                f"{self.path}: gives descriptors that are NaN, infinity or all zeros; export a "
+                "sound student"
+            )
         return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
     def image(self, path: Path, data: bytes | None = None) -> np.ndarray:

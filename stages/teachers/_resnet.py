@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..core import console, params
 from ..core.errors import UserError
 from ..nets import checkpoints, weights
-from ..nets.layers import Normalise, gem, l2n
+from ..nets.layers import Normalise, gem, l2n, mean
 
 State = checkpoints.State
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of all seven, RGB
@@ -61,7 +61,7 @@ class Pooled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.features(self.normalise(x))
-        y = y.mean((-2, -1)) if self.p is None else gem(y, self.p)
+        y = mean(y) if self.p is None else gem(y, self.p)
         y = self.fc(l2n(y) if self.unit_pooled else y)
         return l2n(y) if self.unit_out else y
 

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..core import contents, params
+from ..core import file_kind, params
 from ..core.errors import UserError
 from ..core.files import digest_of_file
 from ..nets import checkpoints, onnx_file
@@ -100,7 +100,7 @@ def load(settings: params.Given, where: str) -> nn.Module:
             f"{where}.sha256: missing: a {path.suffix} file is a program that may do anything; if "
             f"you trust {path}, give its sha256 (`whiten-mtd doctor` prints it)"
         )
-    if wrong := contents.mistaken(path):
+    if wrong := file_kind.mistaken(path):
         raise UserError(f"{path}: cannot be read as {path.suffix}: it {wrong}")
     try:
         program = OPEN[path.suffix](path)
@@ -116,12 +116,12 @@ def load(settings: params.Given, where: str) -> nn.Module:
 
 
 def _script(path: Path) -> Program:
-    contents.refuse_swollen(path)
+    file_kind.refuse_swollen(path)
     return torch.jit.load(path, map_location="cpu")
 
 
 def _program(path: Path) -> Program:
-    contents.refuse_swollen(path)
+    file_kind.refuse_swollen(path)
     # Unflattened, since the flat module refuses eval().
     return torch.export.unflatten(torch.export.load(path))
 

@@ -32,7 +32,7 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            console.say("exporting (half a minute for a small network, longer on a busy machine)")
+            console.say("exporting: minutes where the network is large or the machine busy")
             program = torch.export.export(
                 exportable(net), (example,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
             )

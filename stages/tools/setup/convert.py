@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ...core import console, contents, files
+from ...core import console, file_kind, files
 from ...core.errors import UserError
 
 app = console.app()
@@ -134,9 +134,9 @@ def read(path: Path) -> Kept:
     """(tensors, metadata, names of what is left out) of a checkpoint. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
-    if wrong := contents.mistaken(path):
+    if wrong := file_kind.mistaken(path):
         raise UserError(f"{path}: not a checkpoint: it {wrong}")
-    contents.refuse_swollen(path)
+    file_kind.refuse_swollen(path)
     try:
         with open(path, "rb") as file:
             tree = _zip(file) if zipfile.is_zipfile(file) else _legacy(file)

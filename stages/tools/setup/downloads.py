@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from ...core import contents, files, params, plugins, store
+from ...core import file_kind, files, params, plugins, store
 from ...core.errors import UserError
 from ..check_params import Finding
 
@@ -20,7 +20,7 @@ def weights_file(
     if not source.is_file():
         missing = f"teacher {name}: {source} is missing. Published: {published}"
         return False, missing + how_made(source)
-    if wrong := contents.mistaken(source):
+    if wrong := file_kind.mistaken(source):
         return False, f"teacher {name}: {source} {wrong}"
     if is_code and sha256 is None:
         digest = files.digest_of_file(source, "sha256")
