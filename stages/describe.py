@@ -67,10 +67,11 @@ def main(
         describe_own(images, out, given, work)
         return
     work(todo)
-    old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
-    if (old_model / "config.json").is_file():
-        todo = [(image_set, out / params.OLD_MODEL / file.name, n) for image_set, file, n in todo]
-        describe_todo(str(old_model), p, given, whitenings, todo)
+    for kind in (params.OLD_MODEL, params.TRAINED):  # students inside a student's folder
+        inner = Path(model, kind)
+        if (inner / "config.json").is_file():
+            own = [(image_set, out / kind / file.name, n) for image_set, file, n in todo]
+            describe_todo(str(inner), p, given, whitenings, own)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
@@ -191,7 +192,7 @@ def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, An
         from .distill import student
 
         net: Any = student.load(Path(model))
-        keys = ("image_px", "init", "aligned", "backward_compatible")
+        keys = ("image_px", "init", "aligned", "backward_compatible", "trained_apart")
         about = {k: net.config[k] for k in keys if k in net.config}
         about["model"] = Path(model).name
     else:
