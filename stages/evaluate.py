@@ -6,8 +6,8 @@ For each evaluation set with a ground truth, alone and among the distractors tha
 student, the untrained student, every teacher raw and whitened, the whitened teachers concatenated
 (`ensemble`); for a student trained on prototypes, the ensemble in the student's frame (`fused`) and
 the student's queries on that database (`asymmetric`); for one trained to be backward-compatible,
-the old model (`old_model`) and the new one's queries on the old one's database (`new_on_old`); where
-a simpler student than the trained one is shipped, the trained one (`trained`).
+the old model (`old_model`) and the new one's queries on the old one's database (`new_on_old`);
+where a simpler student than the trained one is shipped, the trained one (`trained`).
 The database is read in blocks where it lies.
 """
 

@@ -23,8 +23,8 @@ from .distill.targets import Prototypes, Targets
 from .images.sets import TrainSet
 
 if TYPE_CHECKING:
-    from .distill.student import Student
     from .distill.shipping import Candidate, Choice
+    from .distill.student import Student
     from .distill.training import Loop, Plan
 
 app = console.app()
@@ -128,9 +128,7 @@ def main(
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)
         average = "none" if old_model else p.average
-        choice = choose(
-            student, probe, loop.made(), average, untrained, ridge=p.head == "ridge"
-        )
+        choice = choose(student, probe, loop.made(), average, untrained, ridge=p.head == "ridge")
         write(loop, choice, out_student, name, p, files.digest_of(source))
     for line in verdict(choice, views.groups, p):
         console.say(line)
@@ -194,9 +192,7 @@ def plan_of(p: Params) -> "Plan":
     )  # fmt: skip
 
 
-def write(
-    loop: "Loop", choice: "Choice", folder: Path, name: str, p: Params, source: str
-) -> None:
+def write(loop: "Loop", choice: "Choice", folder: Path, name: str, p: Params, source: str) -> None:
     """Write what is shipped, what training made where that is another, the history, its image."""
     from .distill import student
 
@@ -259,7 +255,9 @@ def verdict(choice: "Choice", groups: int, p: Params) -> Iterator[str]:
 
 def plain(score: Any) -> str:
     """79.7 +- 2.1; without the error where one group cannot tell it."""
-    return f"{score.map:.1f} +- {score.error:.1f}" if np.isfinite(score.error) else f"{score.map:.1f}"
+    return (
+        f"{score.map:.1f} +- {score.error:.1f}" if np.isfinite(score.error) else f"{score.map:.1f}"
+    )
 
 
 def card(name: str, how: str) -> str:

@@ -6,7 +6,7 @@ the ridge start first, then the untrained backbone with a head by PCA, then what
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,7 +21,8 @@ START, UNTRAINED, TRAINED, AVERAGED = "start", "untrained head", "trained", "ave
 class Score(Protocol):
     """How well a student retrieves: average precisions (q,), their mean and its error, percent."""
 
-    ap: np.ndarray
+    @property
+    def ap(self) -> np.ndarray: ...
 
     @property
     def map(self) -> float: ...
@@ -29,7 +30,7 @@ class Score(Protocol):
     @property
     def error(self) -> float: ...
 
-    def gain_over(self, other: "Score", /) -> tuple[float, float]: ...
+    def gain_over(self, other: Any, /) -> tuple[float, float]: ...
 
 
 class Probe(Protocol):
@@ -109,7 +110,7 @@ def choose(
     for candidate in averages(made, average):
         compared += measured(student, probe, candidate)
     trained = max((c for c in compared if c.kind != START), key=_map, default=made.start)
-    simple = [made.start] if ridge or untrained is None else []
+    simple = [made.start] if ridge else []
     if untrained is not None:
         bare = measured(student, probe, Candidate(UNTRAINED, untrained, None))
         compared, simple = compared + bare, simple + bare

@@ -149,9 +149,7 @@ def read(prepared: Path, image_px: int, view_px: int, crops: int = CROPS) -> Pro
     numbers = np.tile(np.arange(crops), len(truth.queries))
     asking = list(_crops(images, query, numbers, view_px))
     name = truth.protocol.name
-    return Probe(
-        pixels, query, lists, start=images.start, protocol=name, files=paths, crops=asking
-    )
+    return Probe(pixels, query, lists, start=images.start, protocol=name, files=paths, crops=asking)
 
 
 def _crops(

@@ -48,7 +48,9 @@ def test_the_moving_average_as_its_sum_by_hand() -> None:
         move = max(0.01, 9 / (step + 9))
         expected = (1 - move) * expected + move * new["w"].double().numpy()
     found = moving.result(new)
-    assert np.allclose(found["w"].numpy(), expected, atol=1e-6) and found["w"].dtype == torch.float32
+    assert (
+        np.allclose(found["w"].numpy(), expected, atol=1e-6) and found["w"].dtype == torch.float32
+    )
     assert int(found["norm.num_batches_tracked"]) == 10 * step
     assert torch.equal(start["w"], weights(0)["w"])
 

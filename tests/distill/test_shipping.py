@@ -112,9 +112,13 @@ def test_a_random_start_is_not_what_is_simple(student: Student) -> None:
     assert choice.shipped.kind == UNTRAINED
 
 
-def test_an_old_model_is_compared_with_the_start_alone(student: Student) -> None:
-    choice = choose(student, ByBias(), made(student, 20, 18), "none", None, ridge=False)
-    assert choice.shipped.kind == START
+def test_a_student_for_an_old_index_is_compared_with_its_ridge_start_alone(
+    student: Student,
+) -> None:
+    both = made(student, 20, 18)
+    assert choose(student, ByBias(), both, "none", None, ridge=True).shipped.kind == START
+    # A random head knows nothing of the old model: there is nothing to fall back to.
+    assert choose(student, ByBias(), both, "none", None, ridge=False).shipped.kind == TRAINED
 
 
 @pytest.mark.parametrize(

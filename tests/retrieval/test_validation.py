@@ -116,7 +116,7 @@ def by_pairs(asking: np.ndarray, searched: np.ndarray, own: list[int]) -> list[f
 def lists_of(rows: list[int]) -> list[dict[str, np.ndarray]]:
     every = np.arange(8)
     return [
-        {"positive": np.flatnonzero((GROUP == GROUP[q]) & (every != q)), "junk": np.array([q])}
+        {"positive": np.flatnonzero((GROUP[q] == GROUP) & (every != q)), "junk": np.array([q])}
         for q in rows
     ]
 
