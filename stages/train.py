@@ -125,12 +125,18 @@ def main(
         "params": p.model_dump(), "start": weights.digest_of_state(student), "old_model": old_model,
     }  # fmt: skip
     with runtime.parts("train", **source, probe=probe is not None) as parts:
+        check_room(student, out_student, parts)
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)
         average = "none" if old_model else p.average
         choice = choose(student, probe, loop.made(), average, untrained, ridge=p.head == "ridge")
         write(loop, choice, out_student, name, p, files.digest_of(source))
-    for line in verdict(choice, views.groups, p):
+    if loop.diverged is not None:
+        console.say(
+            f"warning: {loop.diverged}; stopped, and steps after {choice.shipped.step} are lost. "
+            "Lower train.lr, or mend what it learns from"
+        )
+    for line in verdict(choice, views.groups, loop.steps):
         console.say(line)
 
 
@@ -154,30 +160,39 @@ def closed_form(
 def first_student(name: str, p: Params, dim: int) -> "Student":
     """The student before its first step; says plainly where it starts from random weights."""
     from .distill import student
-    from .nets import embed
+    from .nets import embed, hub
 
-    made = student.create(
-        name,
-        dim=dim,
-        image_px=p.image_px,
-        pool=p.pool,
-        gem_p=p.gem_p,
-        source=p.weights,
-        seed=p.seed,
-    )
-    if made.config["init"] == "random" and p.weights != "random":
-        line = (
-            f"no pre-trained weights for {made.config['model']}: no package has them and there is "
-            "no network"
-        )
+    def create(source: str) -> "Student":
+        return student.create(
+            name, dim=dim, image_px=p.image_px, pool=p.pool, gem_p=p.gem_p, source=source,
+            seed=p.seed,
+        )  # fmt: skip
+
+    try:
+        made = create(p.weights)
+    except hub.Missing as error:
         if p.without_weights == "stop":
-            raise UserError(f"{line}; set train.weights to a file, or train.without_weights")
+            raise UserError(
+                f"{error}; or set train.weights to a file, or train.without_weights to random"
+            ) from None
         console.say(
-            f"warning: {line}; the student starts from random weights and will be far weaker. "
-            "Where there is a network: dvc repro --force --single-item train"
+            f"warning: {error}; the student starts from random weights and will be far weaker. "
+            "Where they are to be had: dvc repro --force --single-item train"
         )
+        made = create("random")
+    for side, key in ((p.view_px, "view_px"), (p.image_px, "image_px")):
+        made.backbone.try_side(side, f"train.{key}")
     embed.ready(made, runtime.device())
     return made
+
+
+def check_room(student: "Student", folder: Path, parts: runtime.Parts) -> None:
+    """Raise OSError, before hours of work, where what training writes would not fit."""
+    from .distill.student import weight_bytes
+
+    one = weight_bytes(student)
+    files.check_room(folder, 2 * one)  # the best weights and the last ones
+    files.check_room(parts.folder, 4 * one)  # a checkpoint: weights, the best ones, Adam's moments
 
 
 def plan_of(p: Params) -> "Plan":
@@ -216,7 +231,7 @@ def save(
     aligned = loop.objective.aligned and p.compatible_with is None and of_training
     loop.student.load_state_dict(chosen.state)
     student.save(
-        loop.student, folder, card(name, f"{chosen.described()}; {', '.join(losses)}"), loss=losses,
+        loop.student, folder, card(name, how_made(loop, chosen)), loss=losses,
         parents=source, step=chosen.step, steps=loop.step, shipped=chosen.kind, share=chosen.share,
         **measures("validation", chosen), **measures("trained_validation", choice.trained),
         **({"trained_apart": True} if choice.trained is not choice.shipped else {}),
@@ -232,18 +247,23 @@ def measures(name: str, candidate: "Candidate") -> dict[str, float | None]:
     return {f"{name}_map": None if score is None else score.map, f"{name}_error": error}
 
 
-def verdict(choice: "Choice", groups: int, p: Params) -> Iterator[str]:
+def verdict(choice: "Choice", groups: int, steps: int) -> Iterator[str]:
     """What training brought and what is shipped, in a few lines."""
     shipped, trained = choice.shipped, choice.trained
+    if steps == 0:
+        score = f" ({plain(shipped.score)} mAP on the validation groups)" if shipped.score else ""
+        yield (
+            "0 steps ran: train.epochs is 0, so nothing was trained and "
+            f"{shipped.described()} is the student{score}"
+        )
+        return
     if shipped.score is None:
         reason = "no validation groups to choose by"
         yield f"{trained.step} steps; shipped: {shipped.described()}; {reason}"
         return
     for c in sorted(choice.compared, key=lambda c: (c.step, c.share or 0)):
         yield f"  {c.described()}: {plain(c.score)} mAP on the validation groups"
-    if not trained.step:
-        yield "no step was trained (train.epochs is 0, or there is no batch)"
-    elif trained is not shipped and trained.score is not None:
+    if trained is not shipped and trained.score is not None:
         gain, error = trained.score.gain_over(shipped.score)
         yield (
             f"training did not help beyond doubt: {trained.described()} gains "
@@ -258,6 +278,13 @@ def plain(score: Any) -> str:
     return (
         f"{score.map:.1f} +- {score.error:.1f}" if np.isfinite(score.error) else f"{score.map:.1f}"
     )
+
+
+def how_made(loop: "Loop", chosen: "Candidate") -> str:
+    """What made the student, for its card."""
+    if loop.steps == 0:
+        return f"{chosen.described()}: 0 steps of training ran"
+    return f"{chosen.described()} of a training by {', '.join(loop.objective.weights)}"
 
 
 def card(name: str, how: str) -> str:

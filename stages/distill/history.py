@@ -61,4 +61,5 @@ def draw(
         )  # fmt: skip
         axes[1].set_xlabel("share of the way from the start to the last weights")
         axes[1].set_ylabel("mAP on validation groups (%)")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
