@@ -51,15 +51,16 @@ class Moving:
 
 
 def head_by_pca(features: Array, dim: int) -> tuple[Array, Array]:
-    """(weight (dim, d), bias (dim,)) float64 that keeps the inner products of (n, d) `features`.
+    """(weight (dim, d), bias (dim,)) float64: the `dim` largest directions of (n, d) `features`.
 
-    The `dim` largest directions of their uncentred covariance, in which cosines are those of the
-    features but for what is left out; the bias is zero, as are rows beyond d.
+    Of their uncentred covariance, each divided by the fourth root of its eigenvalue (floored at 1e-5
+    of the largest): half way to whitening, which costs least of what is cut off. The bias is zero,
+    as are rows beyond d.
     """
     x = np.asarray(features, dtype=np.float64)
-    _, vectors = np.linalg.eigh(x.T @ x / len(x))
-    kept = vectors[:, ::-1][:, :dim].T
+    values, vectors = np.linalg.eigh(x.T @ x / len(x))
+    values, kept = values[::-1][:dim], vectors[:, ::-1][:, :dim].T
     kept = kept * np.sign(kept[np.arange(len(kept)), np.abs(kept).argmax(1)])[:, None]
     weight = np.zeros((dim, x.shape[1]))
-    weight[: len(kept)] = kept
+    weight[: len(kept)] = np.maximum(values, 1e-5 * values[0])[:, None] ** -0.25 * kept
     return weight, np.zeros(dim)
