@@ -53,9 +53,9 @@ class Moving:
 def head_by_pca(features: Array, dim: int) -> tuple[Array, Array]:
     """(weight (dim, d), bias (dim,)) float64: the `dim` largest directions of (n, d) `features`.
 
-    Of their uncentred covariance, each divided by the fourth root of its eigenvalue (floored at 1e-5
-    of the largest): half way to whitening, which costs least of what is cut off. The bias is zero,
-    as are rows beyond d.
+    Of their uncentred covariance, each divided by the fourth root of its eigenvalue (floored at
+    1e-5 of the largest): half way to whitening, which costs least of what is cut off. The bias is
+    zero, as are rows beyond d.
     """
     x = np.asarray(features, dtype=np.float64)
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
