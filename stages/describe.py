@@ -66,13 +66,14 @@ def main(
     work = partial(describe_todo, model, p, given, whitenings)
     if not todo:
         return describe_own(images, out, given, work)
-    old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
-    two = (old_model / "config.json").is_file()
-    whole = whole_of(todo, given, model, models=1 + two)
+    inner = [
+        k for k in (params.OLD_MODEL, params.TRAINED) if Path(model, k, "config.json").is_file()
+    ]
+    whole = whole_of(todo, given, model, models=1 + len(inner))
     work(todo, whole=whole)
-    if two:
-        todo = [(image_set, out / params.OLD_MODEL / file.name, n) for image_set, file, n in todo]
-        describe_todo(str(old_model), p, given, whitenings, todo, whole=whole)
+    for kind in inner:  # students inside a student's folder
+        own = [(image_set, out / kind / file.name, n) for image_set, file, n in todo]
+        describe_todo(str(Path(model, kind)), p, given, whitenings, own, whole=whole)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
@@ -207,7 +208,7 @@ def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, An
         from .distill import student
 
         net: Any = student.load(Path(model))
-        keys = ("image_px", "init", "aligned", "backward_compatible")
+        keys = ("image_px", "init", "aligned", "backward_compatible", "trained_apart")
         about = {k: net.config[k] for k in keys if k in net.config}
         about["model"] = Path(model).name
     else:

@@ -113,9 +113,9 @@ def keep_old_model(old_model: Path, folder: Path) -> None:
             shutil.copyfile(old_model / name, temporary)
 
 
-def forget_old_model(folder: Path) -> None:
-    """Remove what `keep_old_model` of another run left."""
-    shutil.rmtree(folder / params.OLD_MODEL, ignore_errors=True)
+def forget(folder: Path) -> None:
+    """Remove a student that another run left inside a student's folder."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(folder: Path) -> Student:
