@@ -18,11 +18,11 @@ import numpy as np
 import typer
 from pydantic import Field
 
-from .core import console, files, params, runtime, store
+from .core import console, contents, files, params, runtime, store
 from .core.errors import UserError
 from .core.params import Parameters
 from .images import own
-from .images.own import decoded, own_images, own_videos, sizes
+from .images.own import decoded, own_images, own_videos
 from .images.scales import How, Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
 from .retrieval.scoring_rules import crop_of
@@ -88,7 +88,8 @@ def describe_own(images: Path, out: Path, given: Parameters, work: "Work") -> No
     if not videos:
         work([(own_images(images), out, images.name)])
         return
-    with runtime.parts("frames", root=str(root.resolve()), videos=sizes(root, videos)) as parts:
+    content = contents.digest_of_all(root, videos, "reading videos")
+    with runtime.parts("frames", root=str(root.resolve()), videos=content) as parts:
         work([(decoded(root, videos, parts.folder), out, images.name)], root)
 
 

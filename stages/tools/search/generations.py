@@ -24,6 +24,7 @@ from ...core import files, runtime, store
 from ...core.errors import UserError
 
 KEEP = 5  # generations, the current one among them
+SEEN = ".seen.npy"  # contents of images by their times of change; a shortcut, no part of the index
 PARTS = ("index.faiss", "images.h5")
 OLD_IMAGES, OLD_COUNT = "pictures.h5", "pictures"  # the names of images.h5 and `images` once
 
@@ -126,7 +127,10 @@ def read(folder: Path, generation: int | None = None) -> Index:
 
 
 def images_of(place: Path) -> store.Stored:
-    """The images of the generation in the folder `place`: id, root, path, image_id, bytes."""
+    """The images of the generation in the folder `place`: id, root, path, image_id, bytes, content.
+
+    `content`: digest of the file that was described, empty where that is not known.
+    """
     if (place / OLD_IMAGES).is_file():
         return store.Stored(place / OLD_IMAGES, OLD_COUNT)
     return store.Stored(place / "images.h5", "images")
@@ -216,7 +220,7 @@ def writing(folder: Path, mending: bool = False) -> Iterator[None]:
 def _refuse_others(folder: Path) -> None:
     """Raise UserError where a folder is neither empty nor an index or the rest of one."""
     names = {f.name for f in folder.iterdir()} if folder.is_dir() else set()
-    if names - {".lock"} and "CURRENT" not in names and not generations(folder):
+    if names - {".lock", SEEN} and "CURRENT" not in names and not generations(folder):
         raise UserError(f"{folder}: contains files that are not an index; give a new folder")
 
 
