@@ -117,7 +117,8 @@ def main(
         "params": p.model_dump(), "start": weights.digest_of_state(student), "old_model": old_model,
     }  # fmt: skip
     probe = validation.read(train.parent, p.image_px) if p.validate_every else None
-    with runtime.parts("train", **source, probe=probe is not None) as parts:
+    started_with = {**source, "probe": probe is not None, "contents": views.images}
+    with runtime.parts("train", **started_with) as parts:
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)
         finish(loop, out_student, name, p, files.digest_of(source), views.groups)
