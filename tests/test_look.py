@@ -54,10 +54,12 @@ def test_dvc_sees_images_that_were_changed_added_and_removed(
     assert prepared(mine) and not prepared(mine)
     bmp(mine / "g1/1.bmp", 1000)  # of the same length
     assert prepared(mine)
+    listed = tmp_path / "project/data/prepared/train.h5"
+    before = listed.read_bytes()
     bmp(mine / "g1/new.bmp", 1001)
-    assert prepared(mine)
+    assert prepared(mine) and listed.read_bytes() != before
     (mine / "g1/new.bmp").unlink()
-    assert not (prepared(mine) and prepared(mine))  # back to what is cached
+    assert not prepared(mine) and listed.read_bytes() == before  # what is cached, brought back
     os.utime(mine / "g0/0.bmp", (1, 1))
     (mine / "notes.txt").write_text("no image")
     assert not prepared(mine)
@@ -135,6 +137,7 @@ def test_a_wrong_table_is_for_prepare_to_tell(mine: Path, tmp_path: Path) -> Non
     assert looked(folder, "datasets.json") != first
 
 
+@pytest.mark.long
 def test_nothing_to_do_is_quick_for_100_000_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
