@@ -18,7 +18,7 @@ import numpy as np
 import typer
 from pydantic import Field
 
-from .core import console, contents, files, params, runtime, store
+from .core import console, files, params, runtime, seen_files, store
 from .core.errors import UserError
 from .core.params import Parameters
 from .images import own
@@ -64,13 +64,14 @@ def main(
         image_set.check_images()
     work = partial(describe_todo, model, p, given, whitenings)
     if not todo:
-        describe_own(images, out, given, work)
-        return
-    work(todo)
+        return describe_own(images, out, given, work)
     old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
-    if (old_model / "config.json").is_file():
+    two = (old_model / "config.json").is_file()
+    whole = whole_of(todo, given, model, models=1 + two)
+    work(todo, whole=whole)
+    if two:
         todo = [(image_set, out / params.OLD_MODEL / file.name, n) for image_set, file, n in todo]
-        describe_todo(str(old_model), p, given, whitenings, todo)
+        describe_todo(str(old_model), p, given, whitenings, todo, whole=whole)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
@@ -87,7 +88,7 @@ def describe_own(images: Path, out: Path, given: Parameters, work: "Work") -> No
     if not videos:
         work([(own.own_images(images), out, images.name)])
         return
-    content = contents.digest_of_all(root, videos, "reading videos")
+    content = seen_files.digest_of_all(root, videos, "reading videos")
     with runtime.parts("frames", root=str(root.resolve()), videos=content) as parts:
         work([(own.decoded(root, videos, parts.folder), out, images.name)], root)
 
@@ -97,11 +98,12 @@ Work = Callable[..., None]
 
 def describe_todo(
     model: str, p: Params, given: Parameters, whitenings: Path, todo: Todo,
-    root: Path | None = None,
+    root: Path | None = None, whole: console.Whole | None = None,
 ) -> None:  # fmt: skip
     """Write one model's descriptor file of each set; `root`: where the ids are the paths from."""
     describe_all = describe_fused if model == "fused" else describe_sets
-    done = describe_all(model, todo, p, given, whitenings)
+    whole = whole or whole_of(todo, given, model)
+    done = describe_all(model, todo, p, given, whitenings, whole)
     for (image_set, file, _), (rows, about) in zip(todo, done, strict=True):
         source = {"root": (root or image_set.root).as_posix(), "set": image_set.digest}
         source["crop"] = crop_of(image_set, image_set.role == "query")
@@ -119,7 +121,15 @@ def describe_todo(
                 writer.array("start", image_set.start)
 
 
-def describe_sets(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
+def whole_of(todo: Todo, given: Parameters, model: str, models: int = 1) -> console.Whole:
+    """Every image of all sets by each network."""
+    models = len(given.ensemble) if model == "fused" else models
+    return console.Whole(models * sum(image_set.count for image_set, _, _ in todo))
+
+
+def describe_sets(
+    model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path, whole: console.Whole
+) -> Done:
     """(descriptors, what to say of them) of each set by one network."""
     check_names((p.scales, p.image_px), (*given.kinds, *params.RESERVED), given.path)
     if is_ready(model, given):
@@ -134,7 +144,7 @@ def describe_sets(model: str, todo: Todo, p: Params, given: Parameters, whitenin
             "describe", set=image_set.digest, contents=image_set.images, root=str(image_set.root),
             describe=p.model_dump(), **about,
         ) as parts:  # fmt: skip
-            rows = describe_images(net, image_set, p, how, parts, f"{model} {name}")
+            rows = describe_images(net, image_set, p, how, parts, f"{model} {name}", whole)
         yield rows, about
 
 
@@ -161,7 +171,9 @@ def ready_sets(model: str, todo: Todo, given: Parameters) -> Done:
         }  # fmt: skip
 
 
-def describe_fused(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
+def describe_fused(
+    model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path, whole: console.Whole
+) -> Done:
     """(fused embeddings, what to say of them) of each set: the ensemble in the student's frame."""
     from .distill import prototypes, whitening
     from .retrieval.lazy_rows import Mapped, Rows
@@ -171,7 +183,7 @@ def describe_fused(model: str, todo: Todo, p: Params, given: Parameters, whiteni
     settings = []
     for teacher in given.ensemble:
         own = whitening.read(whitenings / f"{teacher}.h5")
-        described = describe_sets(teacher, todo, p, given, whitenings)
+        described = describe_sets(teacher, todo, p, given, whitenings, whole)
         for rows, (descriptor, one) in zip(white, described, strict=True):
             rows.append(Mapped(partial(whitening.apply, by=own), descriptor))
             settings.append(one)
@@ -211,7 +223,13 @@ def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, An
 
 
 def describe_images(
-    net: "nn.Module", images: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
+    net: "nn.Module",
+    images: EvaluationSet,
+    p: Params,
+    how: How,
+    parts: runtime.Parts,
+    label: str,
+    whole: console.Whole,
 ) -> np.ndarray:
     """(n, dim) float16 unit descriptors of a set's images, in its order, on disk (unlinked)."""
     rows: np.ndarray | None = None
@@ -219,13 +237,16 @@ def describe_images(
         name = f"{number:06d}"
         part = parts.load(name)
         if part is None:
-            part = _describe_chunk(net, images, chunk, p, how, label)
+            part = _describe_chunk(net, images, chunk, p, how, label, whole)
             if part is None:
                 continue
             parts.save(name, part)
+        else:
+            whole.skip(len(part))
         if rows is None:  # on disk, since a million rows would fill the memory
             shape = (images.count, part.shape[1])
-            rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
+            rows = parts.reserved("rows", shape, np.float16)
+            files.check_room(parts.folder, parts.missing(images.count, part))
             if images.own:
                 rows[:] = np.nan  # until described: some cannot be read
         rows[np.concatenate(chunk)] = part
@@ -242,27 +263,27 @@ def _chunks(
     step = PART_IMAGES // batch + 1
     for first in range(0, images.count, LOOK_AHEAD):
         some = range(first, min(first + LOOK_AHEAD, images.count))
-        looked = console.progress(some, total=len(some), label=f"{label}: shapes")
+        looked = console.progress(some, total=len(some), label=f"{label}: shapes", part=True)
         batches = own.batches(images, looked, batch, px)
         yield from (batches[i : i + step] for i in range(0, len(batches), step))
 
 
 def _describe_chunk(
     net: "nn.Module", images: EvaluationSet, batches: list[list[int]], p: Params, how: How,
-    label: str,
+    label: str, whole: console.Whole,
 ) -> np.ndarray | None:  # fmt: skip
     """Rows of the images of all batches, None for none; of one's own that are broken NaN."""
     try:
-        return _describe_batches(net, images, batches, p, how, label)
+        return _describe_batches(net, images, batches, p, how, label, whole)
     except UserError:
         rows = [i for batch in batches for i in batch]
         lost = set(own.unreadable(images, rows))
         if not lost:
             raise
-    whole = [good for batch in batches if (good := [i for i in batch if i not in lost])]
-    if not whole:
+    sound = [good for batch in batches if (good := [i for i in batch if i not in lost])]
+    if not sound:
         return None
-    done = _describe_batches(net, images, whole, p, how, label)
+    done = _describe_batches(net, images, sound, p, how, label, whole)
     out = np.full((len(rows), done.shape[1]), np.nan, done.dtype)
     out[[i not in lost for i in rows]] = done
     return out
@@ -275,6 +296,7 @@ def _describe_batches(
     p: Params,
     how: How,
     label: str,
+    whole: console.Whole,
 ) -> np.ndarray:
     """(b, dim) float16 descriptors of the images of `batches`, in that order."""
     from .images import reading, rendering
@@ -290,7 +312,7 @@ def _describe_batches(
 
     described = embed.descriptors(
         net, load, batches, scales=how.scales, precision=p.precision, half=True, label=label,
-        name=lambda batch, row: str(images.file(batch[row])),
+        whole=whole, name=lambda batch, row: str(images.file(batch[row])),
         advice="set describe.precision: float32, or mend the model",
     )  # fmt: skip
     return np.concatenate([rows for _, rows in described])

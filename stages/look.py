@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .core import console, contents, files, params, plugins
+from .core import console, files, params, plugins, seen_files
 from .core.errors import UserError
 from .datasets import NotThere
 
@@ -68,7 +68,7 @@ def watched(
     key = (dataset, "" if hasattr(module, "training") else name)  # one of training has one root
     if key not in known:
         known[key] = [
-            contents.digest_of_all(root, paths, f"{dataset}: reading what is new in {root}")
+            seen_files.digest_of_all(root, paths, f"{dataset}: reading what is new in {root}")
             for root, paths in module.watched(given.dataset(dataset), name)
         ]
     return known[key]
@@ -82,10 +82,10 @@ def named_files(settings: Any, before: dict[str, Any]) -> dict[str, Any]:
         place = files.digest_of(text)
         if path.is_file():
             names = [path.name]
-            digest = contents.digest_of_all(path.parent, names, f"reading {path}")
+            digest = seen_files.digest_of_all(path.parent, names, f"reading {path}")
         elif path.is_dir():
             names = sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())
-            digest = contents.digest_of_all(path, names, f"reading {path}")
+            digest = seen_files.digest_of_all(path, names, f"reading {path}")
         elif before.get(key, {}).get("place") == place:
             console.say(f"{path}: {GONE}")
             digest = before[key]["digest"]

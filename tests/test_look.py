@@ -12,7 +12,7 @@ from project import checkout, run, stage, write_params
 from test_pipeline import executed
 
 from stages import look
-from stages.core import contents, params
+from stages.core import params, seen_files
 
 
 def bmp(file: Path, seed: int) -> None:
@@ -147,7 +147,7 @@ def test_nothing_to_do_is_quick_for_100_000_images(
         (tmp_path / f"mine/{group}").mkdir(parents=True)
         for i in range(1000):
             (tmp_path / f"mine/{group}/{i}.jpg").touch()
-    monkeypatch.setattr(contents, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(seen_files, "SETTLED_NS", -(10**12))
     own = {"root": "mine", "seed": 0, "evaluation_share": 0.2, "queries": 1}
     sets = {"mine": {"dataset": "folder"}}
     write_params(Path("params.yaml"), **{

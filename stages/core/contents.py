@@ -1,158 +1,170 @@
-"""Digests of what files hold, without reading again what has not changed.
+"""What each kind of file holds: its datasets, and what is true of their rows; checked here alone.
 
-A shortcut beside the work (never part of a result) keeps the digest of each file under its path,
-length, times of change and inode. Where one of those differs the file is read and its content
-decides. Losing the shortcut costs one reading.
+A reader of a file need not ask whether a descriptor is finite and of unit length: a file in which
+one is not is never opened (`store.Stored`) and never written (`store.Writer`).
 """
 
-import hashlib
-import os
-import stat
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from . import console, files, machine
-
-NONE = "-"  # in place of the digest of what is no file, or is not there
-READERS = 8
-AT_A_TIME = 1 << 12  # files between two savings of what is known
-# A file changed as recently as this may change again within one tick of the clock, unseen.
-SETTLED_NS = 2_000_000_000
-SPARE = 1 << 16  # entries of earlier states that are kept beside those in use
-ENTRY = np.dtype([("key", "<u8"), ("more", "<u8"), ("digest", "V16")])
+Array = np.ndarray
+UNIT = 2e-3  # how far from 1 the length of a unit row may be: float16 rounds it by 5e-4 at most
+TINY, HUGE = 1e-12, 1e18  # lengths that float32 can square
+CHECKED_ROWS = 1024  # rows looked at a time: as many as stay in a cache
+SHOWN = 3  # rows that a message names
+NO_NUMBER, ZERO, LENGTH = "have NaN or infinity", "are all zeros", "are not of unit length"
 
 
-class Contents:
-    """Content digests of files below `root`, by a shortcut in the file `kept`."""
+@dataclass(frozen=True)
+class Content:
+    """A dataset: its number of axes, the kinds of its type, and what holds for its numbers.
 
-    def __init__(self, root: Path, kept: Path | None = None) -> None:
-        self.root = os.path.realpath(root)
-        name = hashlib.blake2b(os.fsencode(self.root), digest_size=16).hexdigest()
-        self.kept = machine.scratch() / "contents" / f"{name}.npy" if kept is None else kept
-        self._entries = _load(self.kept)
-        self._used = np.zeros(len(self._entries), bool)
-        self._fresh: dict[bytes, bytes] = {}
-
-    def digests(self, paths: Sequence[str], label: str = "reading files") -> list[str]:
-        """The digest of each of `paths`, relative to the root; NONE of what is no file there."""
-        settled = time.time_ns() - SETTLED_NS
-        keys = [_key(self.root, path, settled) for path in paths]
-        found = self._known([key for key, _ in keys])
-        unknown = [i for i, digest in enumerate(found) if digest is None and keys[i][0]]
-        if unknown:
-            self._read(paths, keys, unknown, found, label)
-        return [NONE if digest is None else digest.hex() for digest in found]
-
-    def save(self) -> None:
-        """Keep what was read for the next time; where that cannot be written, it is read again."""
-        if not self._fresh:
-            return
-        fresh = np.zeros(len(self._fresh), ENTRY)
-        raw = np.frombuffer(b"".join(self._fresh), "<u8").reshape(-1, 2)
-        fresh["key"], fresh["more"] = raw[:, 0], raw[:, 1]
-        fresh["digest"] = np.frombuffer(b"".join(self._fresh.values()), "V16")
-        if len(self._used) > SPARE + 4 * int(self._used.sum()):  # mostly of files that are gone
-            self._entries, self._used = self._entries[self._used], self._used[self._used]
-        both = np.concatenate([self._entries, fresh])
-        used = np.concatenate([self._used, np.ones(len(fresh), bool)])
-        order = np.argsort(both["key"], kind="stable")
-        self._entries, self._used, self._fresh = both[order], used[order], {}
-        try:
-            with files.atomic(self.kept) as temporary, open(temporary, "wb") as file:
-                np.save(file, self._entries, allow_pickle=False)
-        except OSError:
-            pass
-
-    def _known(self, keys: list[bytes]) -> list[bytes | None]:
-        """The digests of files known by `keys`, None of others."""
-        found: list[bytes | None] = [None] * len(keys)
-        if len(self._entries) and keys:
-            raw = np.frombuffer(b"".join(key or bytes(16) for key in keys), "<u8").reshape(-1, 2)
-            first = np.searchsorted(self._entries["key"], raw[:, 0])
-            first = np.minimum(first, len(self._entries) - 1)
-            entries = self._entries[first]
-            same = (entries["key"] == raw[:, 0]) & (entries["more"] == raw[:, 1])
-            self._used[first[same]] = True
-            bytes_of = entries["digest"].tobytes()
-            for i in np.flatnonzero(same).tolist():
-                found[i] = bytes_of[16 * i : 16 * i + 16]
-        for i, key in enumerate(keys) if self._fresh else ():
-            found[i] = self._fresh.get(key, found[i])
-        return found
-
-    def _read(
-        self,
-        paths: Sequence[str],
-        keys: list[tuple[bytes, bool]],
-        rows: list[int],
-        found: list[bytes | None],
-        label: str,
-    ) -> None:
-        """Read the files of `rows` and put their digests into `found`."""
-        whole = [os.path.join(self.root, paths[i]) for i in rows]
-        with ThreadPoolExecutor(READERS) as pool:
-            digests = pool.map(_content, whole)
-            for n, (i, digest) in enumerate(
-                zip(rows, console.progress(digests, total=len(rows), label=label), strict=True), 1
-            ):
-                found[i] = digest
-                key, settled = keys[i]
-                if digest is not None and settled:
-                    self._fresh[key] = digest
-                if n % AT_A_TIME == 0:
-                    self.save()
-
-
-def digest_of_pairs(names: Iterable[str], digests: Iterable[str]) -> str:
-    """One digest of names and the digests of what they hold, in that order."""
-    text = "".join(f"{name}\0{digest}\n" for name, digest in zip(names, digests, strict=True))
-    content = text.encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def digest_of_all(root: Path, paths: Iterable[str], label: str = "reading files") -> str:
-    """One digest of the names and contents of `paths` below `root`, missing ones included."""
-    names, found = list(paths), Contents(root)
-    digests = found.digests(names, label)
-    found.save()
-    return digest_of_pairs(names, digests)
-
-
-def _key(root: str, path: str, settled: int) -> tuple[bytes, bool]:
-    """(what a file is known by, b"" where there is none; whether it last changed before `settled`).
-
-    Of 100,000 files this is most of the time of a look at which nothing changed.
+    `rows`: "" nothing, "finite" no NaN and no infinity, "unit" also of unit length.
     """
-    try:
-        about = os.stat(f"{root}/{path}")
-    except (OSError, ValueError):
-        return b"", False
-    if not stat.S_ISREG(about.st_mode):
-        return b"", False
-    mtime, ctime = about.st_mtime_ns, about.st_ctime_ns
-    text = f"{about.st_size} {mtime} {ctime} {about.st_ino}\0{path}"
-    known = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
-    return known, mtime < settled and ctime < settled
+
+    axes: int
+    types: str  # kinds of numpy types: i u whole numbers, f fractions, S texts
+    rows: str = ""
+    optional: bool = False
 
 
-def _content(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:
-        return None
+WHOLE, NUMBERS, TEXTS = "iu", "iuf", "S"
+ROWS = Content(2, "f", "unit")
+# kind -> dataset -> what it is. A dataset that is not named here may be anything.
+KINDS: dict[str, dict[str, Content]] = {
+    "train": {
+        "image_id": Content(1, TEXTS), "path": Content(1, TEXTS), "group": Content(1, WHOLE),
+        "view_image": Content(1, WHOLE), "view": Content(2, "f", "finite"),
+    },
+    "evaluation": {
+        "image_id": Content(1, TEXTS), "path": Content(1, TEXTS), "role": Content(1, TEXTS),
+        "box": Content(2, "f"), "start": Content(1, WHOLE, optional=True),
+    },
+    "features": {"descriptor": ROWS},
+    "whitening": {
+        "mean": Content(1, "f", "finite"), "projection": Content(2, "f", "finite"),
+        "eigenvalue": Content(1, "f", "finite"),
+    },
+    "whitened": {"descriptor": ROWS},
+    "targets": {
+        "anchor": Content(2, WHOLE), "positive": Content(2, WHOLE),
+        "target": Content(3, "f", "finite"),
+    },
+    "prototypes": {"prototype": ROWS, "view_prototype": Content(1, WHOLE)},
+    "descriptors": {
+        "descriptor": Content(2, NUMBERS, "unit"), "image_id": Content(1, WHOLE + TEXTS),
+        "path": Content(1, TEXTS, optional=True), "start": Content(1, WHOLE, optional=True),
+    },
+    "images": {
+        "id": Content(1, WHOLE), "root": Content(1, WHOLE), "path": Content(1, TEXTS),
+        "image_id": Content(1, TEXTS), "bytes": Content(1, WHOLE),
+    },
+}  # fmt: skip
+NAMES = {"i": "whole numbers", "u": "whole numbers", "f": "fractions", "S": "texts"}
 
 
-def _load(kept: Path) -> np.ndarray:
-    try:
-        with open(kept, "rb") as file:
-            entries = np.lib.format.read_array(file, allow_pickle=False)
-    except Exception:  # numpy's reader raises many kinds; what is lost is read again
-        return np.zeros(0, ENTRY)
-    sound = entries.dtype == ENTRY and entries.ndim == 1
-    sound = sound and bool((np.diff(entries["key"].astype(np.float64)) >= 0).all())
-    return entries if sound else np.zeros(0, ENTRY)
+def odd(kind: str, places: Mapping[str, tuple[tuple[int, ...], Any]]) -> str:
+    """Why datasets `name -> (shape, type)` are not those of `kind`; empty where they are.
+
+    Those that are absent are named when they are asked for.
+    """
+    for name, content in KINDS.get(kind, {}).items():
+        if name not in places:
+            continue
+        shape, dtype = places[name]
+        if len(shape) != content.axes:
+            return f"{name!r} has the shape {shape}, not {content.axes} axes"
+        if np.prod(shape) and np.dtype(dtype).kind not in content.types:
+            wanted = " or ".join(dict.fromkeys(NAMES[t] for t in content.types))
+            return f"{name!r} has type {dtype}, not {wanted}"
+    return ""
+
+
+class Check:
+    """Looks at the rows of a dataset while they pass by, in order.
+
+    `wrong`: what is wrong -> how many rows, and the numbers of the first ones.
+    """
+
+    def __init__(self, rows: str) -> None:
+        self.rows = rows
+        self.seen = 0
+        self.wrong: dict[str, tuple[int, list[int]]] = {}
+
+    def __call__(self, rows: Array) -> None:
+        """Look at (b, ...) more rows."""
+        for first in range(0, len(rows) if self.rows else 0, CHECKED_ROWS):
+            part = rows[first : first + CHECKED_ROWS]
+            self._note(part.reshape(len(part), -1), self.seen + first)
+        self.seen += len(rows)
+
+    def _note(self, rows: Array, first: int) -> None:
+        if rows.dtype.kind != "f" and self.rows == "finite":
+            return
+        single = rows.dtype.itemsize < 4 or rows.dtype == np.float32
+        values: Any = rows.astype(np.float32 if single else np.float64, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares: Array = np.einsum("ij,ij->i", values, values)
+        if np.isfinite(squares).all() and (
+            self.rows == "finite" or (np.abs(squares - 1) <= 2 * UNIT).all()
+        ):
+            return
+        finite: Array = np.isfinite(values).all(1)
+        self._add(NO_NUMBER, ~finite, first)
+        if self.rows == "unit":
+            zero: Array = ~values.any(1)
+            far: Array = ~(np.abs(squares - 1) <= 2 * UNIT)
+            self._add(ZERO, zero, first)
+            self._add(LENGTH, finite & ~zero & far, first)
+
+    def _add(self, what: str, which: Array, first: int) -> None:
+        rows = np.flatnonzero(which)
+        if len(rows):
+            count, shown = self.wrong.get(what, (0, []))
+            more = [first + int(r) for r in rows[: SHOWN - len(shown)]]
+            self.wrong[what] = count + len(rows), shown + more
+
+    def line(self, lengths: bool = True, name: Callable[[int], str] = str) -> str:
+        """What is wrong, by number and the first rows; empty where nothing is.
+
+        `lengths`: whether rows that are not of unit length are wrong. `name`: of a row.
+        """
+        for what in (NO_NUMBER, ZERO, *([LENGTH] if lengths else [])):
+            if what in self.wrong:
+                count, shown = self.wrong[what]
+                first = ", ".join(map(name, shown))
+                return f"{count} of {self.seen} rows {what}, the first: {first}"
+        return ""
+
+    @property
+    def unit(self) -> bool:
+        """Whether all rows are of unit length."""
+        return not self.wrong
+
+
+def unit(rows: Any) -> Array:
+    """(n, d) rows of any numbers as float32 of unit length; a row of zeros stays one."""
+    values = np.asarray(rows)
+    if values.dtype != np.float64:
+        values = values.astype(np.float32, copy=False)
+    with np.errstate(over="ignore", under="ignore"):
+        length = np.linalg.norm(values, axis=-1, keepdims=True)
+    if values.dtype == np.float64 or not ((length > TINY) & (length < HUGE)).all():
+        values = values.astype(np.float64)
+        largest = np.abs(values).max(-1, keepdims=True, initial=0)
+        values = values / np.where(largest > 0, largest, 1)
+        length = np.linalg.norm(values, axis=-1, keepdims=True)
+    return (values / np.maximum(length, TINY)).astype(np.float32, copy=False)
+
+
+def twice(ids: Iterable[str] | Array, named: str = "ids") -> str:
+    """Which `ids` occur twice, in words; empty where none does."""
+    values, counts = np.unique(np.asarray(ids), return_counts=True)
+    twice = values[counts > 1]
+    if not len(twice):
+        return ""
+    first = twice[0].decode("utf-8", "replace") if isinstance(twice[0], bytes) else str(twice[0])
+    return f"{len(twice)} {named} occur twice, the first: {first}"

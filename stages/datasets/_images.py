@@ -73,7 +73,7 @@ def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
     large: list[str] = []
     needs_heif: list[str] = []
     odd: dict[str, str] = {}  # path -> what is odd about its values
-    for path in progress(paths, total=len(paths), label="looking at images"):
+    for path in progress(paths, total=len(paths), label="looking at images", part=True):
         if PurePosixPath(path).suffix.lower() in reading.HEIF and not reading.heif():
             needs_heif.append(path)
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import console, contents, files, parallel
+from ..core import console, files, parallel, seen_files
 from ..core.errors import UserError
 from ..images import video_frames
 
@@ -68,7 +68,7 @@ def forget_changed(root: Path, videos: dict[str, Path], frames: Path) -> None:
     note = frames / DECODED_FROM
     before = files.read_json(note) if note.is_file() else {}
     paths = [os.path.relpath(path, root) for path in videos.values()]
-    found = contents.Contents(root)
+    found = seen_files.Contents(root)
     now = dict(zip(videos, found.digests(paths, "reading videos"), strict=True))
     found.save()
     changed = [i for i, digest in now.items() if before.get(i, digest) != digest]

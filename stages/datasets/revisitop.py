@@ -160,7 +160,7 @@ def _distractors(folder: Path, listed: Path) -> Evaluation:
 
 def _whole(folder: Path, names: list[str]) -> list[str]:
     """Those of `names` whose files do not end too soon."""
-    looked = progress(names, total=len(names), label=f"{folder}: looking at images")
+    looked = progress(names, total=len(names), label=f"{folder}: looking at images", part=True)
     return [name for name in looked if is_whole(folder / name)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import console, contents
+from ..core import console, seen_files
 from ..core.errors import UserError
 from . import listing, reading, rendering
 from .sets import EvaluationSet
@@ -42,14 +42,14 @@ def decoded(root: Path, videos: list[str], folder: Path) -> EvaluationSet:
         raise UserError(f"{root}: none of {len(videos)} videos can be decoded")
     start = np.concatenate([[0], np.cumsum([frames[row] for row in good])]).astype(np.int64)
     names = [videos[row] for row in good]
-    own = _as_set(folder, names, contents.digest_of_all(root, names), start)
+    own = _as_set(folder, names, seen_files.digest_of_all(root, names), start)
     return replace(own, path=np.array([f"{row:06d}" for row in good]), own=False)
 
 
 def own_images(source: Path) -> EvaluationSet:
     """The images of a folder, of a list file (a path a line), or one image."""
     root, names = listing.listed(source)
-    return _as_set(root, names, contents.digest_of_all(root, names, "reading images"))
+    return _as_set(root, names, seen_files.digest_of_all(root, names, "reading images"))
 
 
 def batches(

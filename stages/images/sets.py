@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import contents, store
+from ..core import seen_files, store
 from ..core.errors import UserError
 
 BY_LENGTH = "length:"  # before a digest of 0.1
@@ -52,6 +52,8 @@ class TrainSet:
         views = np.asarray(f["view_image"])
         if m and (views[0] < 0 or views[-1] >= n or (np.diff(views) < 0).any()):
             raise UserError(f"{path}: view_image is not ascending within 0..{n - 1}")
+        if (np.asarray(f["group"]) < -1).any():
+            raise UserError(f"{path}: group is below -1; run prepare again")
         return cls(
             root=Path(f.text("root")),
             image_id=f["image_id"],
@@ -93,7 +95,9 @@ class TrainSet:
         return int(self.view_image[view]), frame
 
     def check_images(self) -> None:
-        """Raise UserError where the images are not those that prepare met."""
+        """Raise UserError where the images are not those that prepare met, or a view's box is
+        not within its image."""
+        _refuse_boxes(self.view, self.columns, self.root)
         paths: Iterable[str] = self.path
         if self.videos:
             paths = shown(self.path, self.view_image, self.view[:, self.columns.index("frame")])
@@ -133,6 +137,7 @@ class EvaluationSet:
         if odd := set(role.tolist()) - set(ROLES):
             raise UserError(f"{path}: unknown roles {', '.join(sorted(odd))}")
         box = np.asarray(f["box"])
+        _refuse_rectangles(box, path)
         images = _images_digest(f)
         start = checked_start(f["start"], n, f"{path}") if "start" in f else None
         root = Path(f.text("root"))
@@ -169,6 +174,31 @@ class EvaluationSet:
         return None if np.isnan(box).any() else tuple(float(v) for v in box)
 
 
+def _refuse_boxes(view: np.ndarray, columns: tuple[str, ...], root: Path) -> None:
+    """Raise UserError for views whose box is not within its image."""
+    if tuple(columns[:4]) != ("x", "y", "width", "height"):
+        raise UserError(f"{root}: its views have no x y width height first; run prepare again")
+    corner, side = view[:, :2], view[:, 2:4]
+    wrong = ~((corner >= 0) & (side > 0) & (corner + side <= 1 + 1e-3)).all(1)
+    if wrong.any():
+        raise UserError(
+            f"{root}: {wrong.sum()} views have a box outside their image, the first: view "
+            f"{wrong.argmax()}; run prepare again"
+        )
+
+
+def _refuse_rectangles(box: np.ndarray, path: Path) -> None:
+    """Raise UserError for boxes that are neither four numbers in order nor four NaN."""
+    whole = np.isnan(box).all(1)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(box).all(1) & (box[:, 2:] > box[:, :2]).all(1)
+    if (wrong := ~(whole | good)).any():
+        raise UserError(
+            f"{path}: {wrong.sum()} boxes are not left, top, right, bottom, the first: row "
+            f"{wrong.argmax()}; run prepare again"
+        )
+
+
 def _images_digest(f: store.Stored) -> str:
     """Digest of the images that prepare met, by content; of 0.1 by length, as attribute `images`
     or `pictures`."""
@@ -191,15 +221,15 @@ def image_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None = N
     """Digest of the names and contents of images. Raises UserError where some are missing.
 
     Where `frames` (n,) is given `paths` are folders, and the images are so many frames of each.
-    What did not change since it was read is not read again (`core/contents.py`).
+    What did not change since it was read is not read again (`core/seen_files.py`).
     """
     names = list(paths if frames is None else _frame_paths(paths, frames))
-    found = contents.Contents(root)
+    found = seen_files.Contents(root)
     digests = found.digests(names, "reading images")
     found.save()
-    if missing := [n for n, d in zip(names, digests, strict=True) if d == contents.NONE]:
+    if missing := [n for n, d in zip(names, digests, strict=True) if d == seen_files.NONE]:
         raise UserError(f"{root}: {len(missing)} images are missing, the first: {missing[0]}")
-    return contents.digest_of_pairs(names, digests)
+    return seen_files.digest_of_pairs(names, digests)
 
 
 def _old_image_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None) -> str:

@@ -10,6 +10,7 @@ reads many damaged files without an error.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from ...core.errors import UserError
 KEEP = 5  # generations, the current one among them
 SEEN = ".seen.npy"  # contents of images by their times of change; a shortcut, no part of the index
 PARTS = ("index.faiss", "images.h5")
+FIRST = ".first"  # in the folder of an index until its first generation is in use
+UNFINISHED = re.compile(r"\.(\d{6}|CURRENT|[0-9a-f]+\.onnx)\.\d+\.tmp")  # while it is written
 OLD_IMAGES, OLD_COUNT = "pictures.h5", "pictures"  # the names of images.h5 and `images` once
 
 
@@ -143,9 +146,11 @@ def write(
     """Write a new generation and switch to it; returns its number. Call it within `writing`."""
     existing = generations(folder)
     number = (existing[-1] if existing else 0) + 1
-    place, scratch = folder / f"{number:06d}", folder / f".{number:06d}.{os.getpid()}.tmp"
-    scratch.mkdir()
-    try:
+    place = folder / f"{number:06d}"
+    if not existing:
+        (folder / FIRST).touch()
+    with files.unfinished(place) as scratch:
+        scratch.mkdir()
         faiss.write_index(index, str(scratch / "index.faiss"))
         store.write(scratch / "images.h5", "images", images)
         about = {k: v for k, v in about.items() if k not in ("digest", OLD_COUNT)}
@@ -156,9 +161,8 @@ def write(
             scratch / "index.json", files.to_json({**about, "digest": files.digest_of(about)})
         )
         os.replace(scratch, place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     point(folder, number)
+    (folder / FIRST).unlink(missing_ok=True)
     _prune(folder, number)
     return number
 
@@ -206,6 +210,7 @@ def writing(folder: Path, mending: bool = False) -> Iterator[None]:
     with runtime.locked(lock, refusal):
         try:
             _refuse_others(folder)  # another process may have written since
+            _tidy(folder, mending)
             if generations(folder) and not mending:
                 current(folder)
             yield
@@ -220,8 +225,32 @@ def writing(folder: Path, mending: bool = False) -> Iterator[None]:
 def _refuse_others(folder: Path) -> None:
     """Raise UserError where a folder is neither empty nor an index or the rest of one."""
     names = {f.name for f in folder.iterdir()} if folder.is_dir() else set()
-    if names - {".lock", SEEN} and "CURRENT" not in names and not generations(folder):
+    ours = {"CURRENT", FIRST} & names or generations(folder)
+    left = {name for name in names if UNFINISHED.fullmatch(name)}
+    if not ours and names - left - {".lock", SEEN} - ({"models"} if left else set()):
         raise UserError(f"{folder}: contains files that are not an index; give a new folder")
+
+
+def _tidy(folder: Path, mending: bool) -> None:
+    """Remove what killed writers left; the lock is ours, so none of them is at work.
+
+    Where the very first one was killed between its generation and CURRENT, that one is used.
+    """
+    for place in (folder, folder / "models"):
+        for left in place.iterdir() if place.is_dir() else ():
+            if UNFINISHED.fullmatch(left.name):
+                _remove(left)
+    if (folder / FIRST).exists() and not (folder / "CURRENT").exists() and not mending:
+        for number in generations(folder):
+            point(folder, number) if _whole(folder, number) else _remove(folder / f"{number:06d}")
+    (folder / FIRST).unlink(missing_ok=True)
+
+
+def _remove(left: Path) -> None:
+    if left.is_dir() and not left.is_symlink():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
 
 
 def _keep_model(folder: Path, model: Path) -> str:

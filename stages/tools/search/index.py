@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import typer
 
-from ...core import console
-from ...core.contents import Contents
+from ...core import console, contents
 from ...core.errors import UserError
+from ...core.seen_files import Contents
 from ...images import listing
 from ...images.own import tell_left_out
 from ...retrieval.onnx_student import Exported, identity_of, refuse_other
@@ -33,7 +33,7 @@ app = console.app()
 
 @dataclass(frozen=True)
 class Source:
-    """Described images of one source: `rows` (n, dim) float32, rounded to float16."""
+    """Described images of one source: `rows` (n, dim) float32 of unit length, from float16."""
 
     name: str
     root: Path
@@ -200,8 +200,9 @@ def read_source(
         raise UserError(f"{source}: none of its {len(paths)} images can be read{first}")
     tell_left_out(errors, len(new), "images")
     new = [new[i] for i in kept]
-    return Source(str(source), root, rows.astype(np.float16).astype(np.float32), new, new,
-                  net.identity(), [content[p] for p in new])  # fmt: skip
+    kept_rows = contents.unit(rows.astype(np.float16))  # as a descriptor file has them
+    described = [content[p] for p in new]
+    return Source(str(source), root, kept_rows, new, new, net.identity(), described)
 
 
 def parts_of_one(parts: list[Source], identity: dict[str, Any], whose: str, dim: int) -> None:
@@ -215,15 +216,15 @@ def joined(
     parts: list[Source], roots: list[str], first_id: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
     """(rows, the images' columns, all roots) of all sources; each file once."""
-    seen: set[str] = set()
+    met: set[str] = set()
     rows: list[np.ndarray] = []
     columns: list[tuple[Any, ...]] = []
     for part in parts:
         if (root := part.root.as_posix()) not in roots:
             roots = [*roots, root]
         for i, file in enumerate(part.files()):
-            if file not in seen:
-                seen.add(file)
+            if file not in met:
+                met.add(file)
                 rows.append(part.rows[i])
                 own = (part.path[i], part.image_id[i], _length(Path(file)), part.content[i])
                 columns.append((roots.index(root), *own))

@@ -78,6 +78,7 @@ class Service:
     """The generation in use; replaced as a whole when the index switches to another."""
 
     def __init__(self, folder: Path, model: Path | None, limits: Limits) -> None:
+        reading.heif()  # of an upload it is not its name that says what it is
         self.folder, self.model, self.limits = folder, model, limits
         self.now = Loaded(*answers.open_index(folder, model))
         self.counts = Counts()
@@ -118,7 +119,7 @@ class Service:
                 raise Refusal(413, f"{name}: {width} x {height}; at most {most:g} million pixels")
             row = loaded.net.image(Path(name), data)
         except UserError as error:
-            raise Refusal(400, str(error)) from None
+            raise Refusal(400, console.clean(str(error).removesuffix("; leave it out"))) from None
         answer = answers.answers(loaded.index, row[None], top)[0]
         for result in answer["results"]:
             del result["file"]  # clients need not know this machine's folders

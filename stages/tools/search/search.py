@@ -18,7 +18,7 @@ from ...core.errors import UserError
 from ...images import listing, own
 from ...retrieval.onnx_student import identity_of, refuse_other
 from .. import pages
-from . import answers
+from . import answers, matches
 from . import generations as indexes
 from .generations import Index
 
@@ -44,10 +44,13 @@ def main(
         {"query": name, **answer}
         for name, answer in zip(names, answers.answers(opened, rows, top), strict=True)
     ]
+    calibration = opened.about.get("calibration")
     about = {
         "index": str(index), "generation": opened.generation, "images": len(opened),
-        "threshold": (opened.about.get("calibration") or {}).get("threshold"),
+        **matches.about(calibration),
     }  # fmt: skip
+    if means := matches.words(calibration):
+        console.say(means)
     if html is not None:
         files.write_text(html, page(opened, results))
         console.say(f"{html}: {len(results)} queries")
@@ -55,7 +58,7 @@ def main(
         said = {**about, "answers": results, "left_out": left_out}
         console.result(files.to_json(said).rstrip())
     elif html is None or not results:
-        console.result(as_text(results))
+        console.result(as_text(results, about))
 
 
 def described(
@@ -90,14 +93,17 @@ def described(
     return names, np.concatenate(rows), left_out
 
 
-def as_text(results: list[dict[str, Any]]) -> str:
-    """Rank, score, match (=) and path of every result, one block per query."""
+def as_text(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """Rank, score, match (= or, where many are wrong, ?) and path of every result, by query."""
     lines = []
+    found = "   match" if about["reliable"] else "   perhaps a match"
     for answer in results:
-        verdict = {None: "", True: "   match", False: "   no match"}[answer["match"]]
+        verdict = {None: "", True: found, False: "   no match"}[
+            answer["match"] if about["usable"] else None
+        ]
         lines.append(f"{answer['query']}{verdict}")
         for rank, r in enumerate(answer["results"], 1):
-            mark = "=" if r["match"] else " "
+            mark = ("=" if about["reliable"] else "?") if r["match"] and about["usable"] else " "
             lines.append(f"{rank:5} {r['score']:8.4f} {mark} {r['path']}")
     return "\n".join(lines)
 
@@ -114,9 +120,11 @@ def page(index: Index, results: list[dict[str, Any]]) -> str:
         }
         for answer in results
     ]
+    calibration = index.about.get("calibration")
     return pages.render(
         "search.html", answers=shown, index=str(index.folder), generation=index.generation,
-        images=len(index), calibration=index.about.get("calibration"),
+        images=len(index), calibration=calibration,
+        means=matches.words(calibration), **matches.about(calibration),
     )  # fmt: skip
 
 

@@ -1,9 +1,13 @@
 """Search equals brute force; generations switch, go back, and refuse what is damaged."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from project import ROOT
 
 from stages.core import files, store
 from stages.core.errors import UserError
@@ -199,3 +203,121 @@ def test_what_is_no_index_and_who_else_writes(tmp_path: Path) -> None:
     write(tmp_path / "i", unit(4))
     with pytest.raises(UserError, match="of another student"):
         indexes.read(tmp_path / "i").search(unit(1, dim=4), 1)
+
+
+DRIVER = """
+import os, signal, sys
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {tests!r}]
+import test_generations as t
+from stages.tools.search import faiss_index, generations
+folder, model, at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+seen = 0
+def point(name):
+    global seen
+    seen += 1
+    if seen == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+def stopping(owner, name):
+    real = getattr(owner, name)
+    def call(*a, **k):
+        point(name)
+        try:
+            return real(*a, **k)
+        finally:
+            point(name)
+    setattr(owner, name, call)
+for owner, names in ((os, ("mkdir", "replace", "fsync", "unlink", "rmdir")),
+                     (generations.faiss, ("write_index",)), (generations.store, ("write",)),
+                     (generations.files, ("write_text",)), (generations.shutil, ("copyfile", "rmtree"))):
+    for name in names:
+        stopping(owner, name)
+t.write_with(folder, model, int(sys.argv[4]))
+print("points", seen)
+"""
+
+
+def write_with(folder: Path, model: Path, rows: int) -> int:
+    """Write a generation of `rows` rows that keeps `model`."""
+    ids = np.arange(rows, dtype=np.int64) * 3 + 1
+    index, about = faiss_index.make(unit(rows), ids, "flat")
+    about |= {"student": {}, "roots": ["/images"], "next_id": 10**6}
+    with indexes.writing(folder):
+        return indexes.write(folder, index, columns(ids), about, model)
+
+
+def killed_at(at: int, folder: Path, model: Path, rows: int) -> str:
+    """Write a generation in a process that ends at its `at`th fault point; what it printed."""
+    code = DRIVER.format(root=str(ROOT), tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code, str(folder), str(model), str(at), str(rows)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode in (0, -9), done.stderr
+    return done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("earlier", [0, 1, 5])
+def test_killed_at_any_point_the_pointer_is_whole_and_the_next_write_succeeds(
+    tmp_path: Path, earlier: int
+) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"model")
+    start = tmp_path / "start"
+    for n in range(earlier):
+        write_with(start, model, 10 + n)
+    count = int(killed_at(0, copied(start, tmp_path / "whole"), model, 30).split()[1])
+    assert count > 20
+    for at in range(1, count + 1):
+        folder = copied(start, tmp_path / f"{at}")
+        assert not killed_at(at, folder, model, 30)
+        if earlier:  # a search meanwhile sees the old one or the new one
+            assert len(indexes.read(folder)) in (9 + earlier, 30), at
+        assert write_with(folder, model, 31) in (earlier + 1, earlier + 2), at
+        assert len(indexes.read(folder)) == 31
+        left = {f.name for f in folder.rglob("*") if ".tmp" in f.name or f.name == indexes.FIRST}
+        assert not left, (at, left)
+
+
+def copied(start: Path, folder: Path) -> Path:
+    if start.exists():
+        shutil.copytree(start, folder)
+    return folder
+
+
+@pytest.mark.parametrize("models", [False, True])
+def test_what_a_killed_first_index_left_is_no_obstacle(tmp_path: Path, models: bool) -> None:
+    folder = tmp_path / "i"
+    left = folder / ".000001.999999.tmp"
+    left.mkdir(parents=True)
+    (left / "index.faiss").write_bytes(b"half")
+    (folder / ".lock").touch()
+    if models:
+        (folder / "models").mkdir()
+        (folder / "models/.0a.onnx.999999.tmp").write_bytes(b"half")
+    assert write(folder, unit(5)) == 1 and len(indexes.read(folder)) == 5
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_first_generation_without_a_pointer_is_taken_or_made_again(tmp_path: Path) -> None:
+    for damaged in (False, True):
+        folder = tmp_path / str(damaged)
+        write(folder, unit(5))
+        (folder / "CURRENT").unlink()
+        (folder / indexes.FIRST).touch()  # as its writer leaves it, killed between the two
+        if damaged:
+            (folder / "000001/images.h5").write_bytes(b"half")
+        assert write(folder, unit(6)) == (1 if damaged else 2)
+        assert len(indexes.read(folder)) == 6
+
+
+def test_files_of_others_are_not_taken_for_leftovers(tmp_path: Path) -> None:
+    for name in ("models/mine.onnx", "a.tmp", ".000001.x.tmp", ".cache.12.tmp"):
+        folder = tmp_path / name.replace("/", "_")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("mine")
+        with pytest.raises(UserError, match="not an index"):
+            write(folder, unit(4))
+        assert (folder / name).read_text() == "mine"

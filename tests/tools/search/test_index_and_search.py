@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spoiled
 import tiny_onnx
 from PIL import Image
 from project import ROOT, run
@@ -170,7 +171,7 @@ def test_a_command_that_fails_takes_nothing_away(place: Path, capsys) -> None:  
 def test_descriptors_that_do_not_say_whose_they_are(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     def file(name: str, rows: np.ndarray, **more: np.ndarray) -> str:
         ids = np.array([f"{name}{i}" for i in range(len(rows))], dtype=str)
-        store.write(Path(name), "descriptors", {"descriptor": rows, "image_id": ids, **more})
+        spoiled.write(Path(name), "descriptors", {"descriptor": rows, "image_id": ids, **more})
         return name
 
     eye = np.eye(4, 8, dtype=np.float32)
@@ -180,8 +181,9 @@ def test_descriptors_that_do_not_say_whose_they_are(place: Path, capsys) -> None
     flat = file("flat.h5", np.ones(4, np.float32))
     assert do(index, good, "bare") == 0
     for odd, word in (
-        (wide, "9 dimensions, not 8"), (film, "one finite descriptor per image"), (nan, "one finite descriptor per image"),
-        (none, "holds no descriptors"), (flat, "one finite descriptor per image"),
+        (wide, "9 dimensions, not 8"), (film, "one descriptor per image"),
+        (nan, "4 of 4 rows have NaN or infinity, the first: row 0 (nan.h50), row 1"),
+        (none, "holds no descriptors"), (flat, "'descriptor' has the shape (4,), not 2 axes"),
     ):  # fmt: skip
         for tool, arguments in (
             (index, (odd, "bare", "--add")), (index, (good, odd, "new")), (search, ("bare", odd)),
