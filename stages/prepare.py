@@ -127,7 +127,7 @@ def write_evaluation(folder: Path, name: str, benchmark: Evaluation) -> None:
         "evaluation",
         arrays,
         root=benchmark.root.as_posix(),
-        images=image_digest(benchmark.root, benchmark.path, benchmark.frames),
+        contents=image_digest(benchmark.root, benchmark.path, benchmark.frames),
     )
     if benchmark.queries is not None:
         ground_truth = {
@@ -203,7 +203,7 @@ def _write_train(path: Path, t: Training, counts: np.ndarray, p: Params) -> None
         },
         columns=" ".join(columns),
         root=t.root.as_posix(),
-        images=image_digest(t.root, paths),
+        contents=image_digest(t.root, paths),
     )  # fmt: skip
 
 

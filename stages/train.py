@@ -124,7 +124,8 @@ def main(
         "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
         "params": p.model_dump(), "start": weights.digest_of_state(student), "old_model": old_model,
     }  # fmt: skip
-    with runtime.parts("train", **source, probe=probe is not None) as parts:
+    started_with = {**source, "probe": probe is not None, "contents": views.images}
+    with runtime.parts("train", **started_with) as parts:
         check_room(student, out_student, parts)
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)

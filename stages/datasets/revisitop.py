@@ -24,7 +24,7 @@ from ..core.console import progress
 from ..core.errors import UserError
 from ..core.plugins import nearest
 from ..images import lists
-from . import Counts, Evaluation
+from . import Counts, Evaluation, Watched
 from ._images import as_there, folder_at, is_whole, named, refuse_missing, sample
 
 PUBLISHED = (
@@ -60,6 +60,18 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         f"evaluation.{name}: neither {truth} nor {listed}{nearest(name, folders)}; "
         f"the folders of {root}: {', '.join(folders) or 'none'}"
     )
+
+
+def watched(settings: Settings, name: str) -> Watched:
+    """The ground truth or list of the set `name`, and its images."""
+    folder = folder_at(settings.root, "datasets.revisitop.root") / name
+    truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
+    if truth.is_file():
+        known = ground_truth(truth)
+        return [
+            (folder, [truth.name, *(f"jpg/{n}.jpg" for n in known["qimlist"] + known["imlist"])])
+        ]
+    return [(folder, [listed.name, *(f"jpg/{n}" for n in _list(listed))])]
 
 
 def status(settings: Settings, name: str) -> str:

@@ -1,5 +1,6 @@
 """Prepared files and targets: what does not fit together is refused where it is read."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from stages.core import store
 from stages.core.errors import UserError
 from stages.distill import whitening
 from stages.distill.targets import Prototypes, Targets, read_whitened
-from stages.images.sets import EvaluationSet, TrainSet, image_digest
+from stages.images.sets import BY_LENGTH, EvaluationSet, TrainSet, image_digest
 from stages.retrieval.ground_truth import GroundTruth
 
 COLUMNS = "x y width height flip"
@@ -51,11 +52,18 @@ def test_images_are_those_that_were_prepared(tmp_path: Path) -> None:
     whole = EvaluationSet.read(evaluation_file(tmp_path / "e.h5"))
     found = replace(whole, root=tmp_path, path=np.array(["a.png"]), images=digest)
     found.check_images()
-    (tmp_path / "a.png").write_bytes(b"21")  # the same length: contents are not read
+    for other in (b"21", b"123"):  # the same length, and another
+        (tmp_path / "a.png").write_bytes(other)
+        with pytest.raises(UserError, match="dvc repro"):
+            found.check_images()
+    (tmp_path / "a.png").write_bytes(b"12")  # written again: the content decides
     found.check_images()
-    (tmp_path / "a.png").write_bytes(b"123")
-    with pytest.raises(UserError, match="prepare again"):
-        found.check_images()
+    old = replace(
+        found,
+        images=BY_LENGTH
+        + hashlib.blake2b(bytes([*b"a.png", 0, *b"2\n"]), digest_size=16).hexdigest(),
+    )
+    old.check_images()  # prepared by 0.1: by name and length
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"1 images are missing, the first: a\.png"):
         found.check_images()

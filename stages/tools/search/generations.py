@@ -25,6 +25,7 @@ from ...core import files, runtime, store
 from ...core.errors import UserError
 
 KEEP = 5  # generations, the current one among them
+SEEN = ".seen.npy"  # contents of images by their times of change; a shortcut, no part of the index
 PARTS = ("index.faiss", "images.h5")
 FIRST = ".first"  # in the folder of an index until its first generation is in use
 UNFINISHED = re.compile(r"\.(\d{6}|CURRENT|[0-9a-f]+\.onnx)\.\d+\.tmp")  # while it is written
@@ -136,7 +137,10 @@ def read(folder: Path, generation: int | None = None) -> Index:
 
 
 def images_of(place: Path) -> store.Stored:
-    """The images of the generation in the folder `place`: id, root, path, image_id, bytes."""
+    """The images of the generation in the folder `place`: id, root, path, image_id, bytes, content.
+
+    `content`: digest of the file that was described, empty where that is not known.
+    """
     if (place / OLD_IMAGES).is_file():
         return store.Stored(place / OLD_IMAGES, OLD_COUNT)
     return store.Stored(place / "images.h5", "images")
@@ -230,7 +234,7 @@ def _refuse_others(folder: Path) -> None:
     names = {f.name for f in folder.iterdir()} if folder.is_dir() else set()
     ours = {"CURRENT", FIRST} & names or generations(folder)
     left = {name for name in names if UNFINISHED.fullmatch(name)}
-    if not ours and names - left - {".lock"} - ({"models"} if left else set()):
+    if not ours and names - left - {".lock", SEEN} - ({"models"} if left else set()):
         raise UserError(f"{folder}: contains files that are not an index; give a new folder")
 
 
