@@ -129,10 +129,14 @@ def load(folder: Path) -> Student:
         raise UserError(f"{file}: no such file; a student's folder has it beside config.json")
     if files.digest_of_file(file) != config.get("digest"):
         raise UserError(f"{file}: not the weights that config.json describes; train again")
-    student = Student(
-        config["model"], dim=config["dim"] if config["head"] else None,
-        image_px=config["image_px"], pool=config["pool"], gem_p=config["gem_p"],
-    )  # fmt: skip
+    try:
+        student = Student(
+            config["model"], dim=config["dim"] if config["head"] else None,
+            image_px=config["image_px"], pool=config["pool"], gem_p=config["gem_p"],
+        )  # fmt: skip
+    except (RuntimeError, TypeError, ValueError) as error:
+        line = str(error).splitlines()[0][:120]
+        raise UserError(f"{folder / 'config.json'}: describes no network ({line})") from None
     state = {OLD_KEY.sub("backbone.", k): v for k, v in checkpoints.from_file(file).items()}
     weights.fill(student, state, str(file))
     student.config = {k: v for k, v in config.items() if k not in ("format", "digest")}
