@@ -230,7 +230,6 @@ TESTED_BY = {
     "evaluate.py": "test_evaluate_videos.py",
     "extract.py": "test_pipeline.py",
     "images/own.py": "test_describe.py",
-    "nets/prefetch.py": "images/test_replay.py",
     "retrieval/ground_truth.py": "images/test_sets.py",
     "retrieval/plots.py": "test_evaluate_videos.py",
     "retrieval/protocols/positives.py": "retrieval/protocols/test_protocols.py",
