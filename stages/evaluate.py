@@ -20,10 +20,11 @@ import numpy as np
 from pydantic import Field
 
 from .core import console, files, params, runtime, store
+from .core.errors import UserError
 from .distill import prototypes, whitening
 from .distill.whitening import Whitening
 from .retrieval import score_table, scoring_rules
-from .retrieval.benchmark import Benchmark, Described, mapped
+from .retrieval.benchmark import Benchmark, Described, mapped, unit
 from .retrieval.protocols import Protocol
 
 app = console.app()
@@ -48,8 +49,8 @@ class Fitted:
 
     @classmethod
     def read(cls, file: Path) -> "Fitted":
-        """The whitening of a file that `whiten` or `fuse` wrote."""
-        about = store.Stored(file, "whitening").attributes
+        """The whitening of a file that `whiten` or `fuse` wrote, of the teacher it is named by."""
+        about = store.Stored(file, "whitening").of_teacher(file.stem).attributes
         by = whitening.read(file)
         kind, views = about.get("method", "uncentred pca"), str(about.get("train", "unknown"))
         return cls(by, f"{kind} to {len(by.eigenvalue)} of training views {views[:8]}")
@@ -80,12 +81,15 @@ def main(
     per_query: list[tuple[str, ...]] = [("set", "model", "difficulty", "query", "ap")]
     for benchmark in benchmarks(evaluation, given.evaluation, p.similarity):
         models = {m: benchmark.described(described / m, open_file) for m in names}
+        refuse_others(models, teachers, described)
         if models["student"].attributes.get("backward_compatible"):
             models[params.OLD_MODEL] = benchmark.described(
                 described / "student" / params.OLD_MODEL, open_file
             )
         ranks, rules[benchmark.name] = rank_set(benchmark, models, fitted, given.ensemble)
         about[benchmark.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
+        for t in given.kinds:
+            about[benchmark.name][t]["whitened_dim"] = len(fitted[t].by.eigenvalue)
         table[benchmark.name] = scored(ranks, benchmark.truth.protocol)
         per_query += query_rows(benchmark, ranks)
         draw_set(
@@ -96,9 +100,17 @@ def main(
     files.write_text(results / "queries.csv", files.to_csv(per_query))
     files.write_text(results / "models.json", files.to_json(about))
     files.write_text(results / scoring_rules.FILE, files.to_json(scoring_rules.as_map(rules)))
-    console.result(score_table.as_text(table))
+    console.result(score_table.headline(table))
     for name, of_models in rules.items():
         console.result("\n".join(scoring_rules.lines(name, of_models)))
+
+
+def refuse_others(models: dict[str, Described], teachers: list[str], folder: Path) -> None:
+    """Raise UserError where descriptors under one model's name say that they are another's."""
+    for name, m in models.items():
+        own = str(m.attributes.get("model", name))
+        if own != name and (name in teachers or own in teachers):
+            raise UserError(f"{folder / name}: described by {own}, not {name}; describe again")
 
 
 def benchmarks(
@@ -124,8 +136,9 @@ def rank_set(
     ranks: dict[str, Any] = {}
     rules: dict[str, scoring_rules.ScoringRules] = {}
     white = {t: whitened(models[t], f) for t, f in fitted.items() if t in models}
+    own = {name: unit(m) for name, m in models.items()}
     for name, m in models.items():
-        ranks[name] = benchmark.ranks(m.query, m.database)
+        ranks[name] = benchmark.ranks(*own[name])
         label = name
         if name in white:
             ranks[name] = {"raw": ranks[name], "whitened": benchmark.ranks(*white[name])}
@@ -141,12 +154,12 @@ def rank_set(
     if student.attributes.get("aligned"):
         fused = mapped(frame.apply, query), mapped(frame.apply, database)
         ranks["fused"] = benchmark.ranks(*fused)
-        ranks["asymmetric"] = benchmark.ranks(student.query, fused[1])
-        own, both = shared(each), shared([rules["student"], *each])
-        rules["fused"] = benchmark.rules(models[ensemble[0]], **own, whitening=frame.source)
+        ranks["asymmetric"] = benchmark.ranks(own["student"][0], fused[1])
+        made, both = shared(each), shared([rules["student"], *each])
+        rules["fused"] = benchmark.rules(models[ensemble[0]], **made, whitening=frame.source)
         rules["asymmetric"] = benchmark.rules(student, **both, whitening=frame.source)
     if params.OLD_MODEL in models:
-        ranks["new_on_old"] = benchmark.ranks(student.query, models[params.OLD_MODEL].database)
+        ranks["new_on_old"] = benchmark.ranks(own["student"][0], own[params.OLD_MODEL][1])
         both = shared([rules["student"], rules[params.OLD_MODEL]])
         rules["new_on_old"] = benchmark.rules(student, **both)
     return ranks, rules
@@ -212,12 +225,11 @@ def draw_set(
     for t, by in fitted.items():
         if t in models:
             query, database = whitened(models[t], by)
-            raw = benchmark.similarities(models[t].query, models[t].database, rows)
+            raw = benchmark.similarities(*unit(models[t]), rows)
             sims[t] = (raw, benchmark.similarities(query, database, rows))
     plots.distributions(folder / "similarities.png", sims, verdicts)
     if p.sheet_queries:
-        student = models["student"]
-        first = benchmark.first_rows(student.query, student.database, 2 * p.sheet_results)
+        first = benchmark.first_rows(*unit(models["student"]), 2 * p.sheet_results)
         plots.sheet(folder / "queries.png", sheet_rows(benchmark, first, p))
 
 

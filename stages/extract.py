@@ -66,6 +66,7 @@ def by_network(
         done = _parts(net, views, px, p, parts, teacher)
         first = next(done)
         dim = first.shape[1]
+        files.check_room(parts.folder, parts.missing(len(views.view_image), first))
         with store.create(out, "features", **source, dim=dim, image_px=px) as writer:
             writer.dataset("descriptor", (len(views.view_image), dim), np.float16)
             writer.append("descriptor", first)
@@ -101,11 +102,14 @@ def _parts(
     finished = sum(parts.has(n) for n in names)
     if finished:
         console.say(f"{teacher}: {finished} of {len(ranges)} parts are finished already")
-    for i, (name, images) in enumerate(zip(names, ranges, strict=True), 1):
+    whole = console.Whole(len(views.view_image))
+    for name, images in zip(names, ranges, strict=True):
         rows = parts.load(name)
         if rows is None:
-            rows = describe_views(net, views, images, px, p, f"{teacher} {i}/{len(ranges)}")
+            rows = describe_views(net, views, images, px, p, f"{teacher}: views", whole)
             parts.save(name, rows)
+        else:
+            whole.skip(len(rows))
         yield rows
 
 
@@ -121,7 +125,13 @@ def ranges_of(spans: np.ndarray, views: int) -> list[tuple[int, int]]:
 
 
 def describe_views(
-    net: "nn.Module", views: TrainSet, images: tuple[int, int], px: int, p: Params, label: str
+    net: "nn.Module",
+    views: TrainSet,
+    images: tuple[int, int],
+    px: int,
+    p: Params,
+    label: str,
+    whole: console.Whole | None = None,
 ) -> np.ndarray:
     """(m, dim) float16 unit descriptors of all stored views of a range of images."""
     from .images.replay import Replay
@@ -136,7 +146,8 @@ def describe_views(
 
     described = embed.descriptors(
         net, Replay(views, px).images, jobs, precision=p.precision, most=p.batch, half=True,
-        label=label, name=name, advice="set extract.precision: float32, or mend the teacher",
+        label=label, whole=whole, name=name,
+        advice="set extract.precision: float32, or mend the teacher",
     )  # fmt: skip
     return np.concatenate([rows for _, rows in described])
 

@@ -92,7 +92,8 @@ def main(
         )
     views = TrainSet.read(train)
     ensemble = Ensemble.read(given.ensemble, whitened, views)
-    _check_sizes(p, views, ensemble, params_file)
+    _check_groups(p, views, params_file)
+    p = fitting(p, ensemble)
     for old in (*targets.glob("epoch-*.h5"), targets / "held-out.h5", targets / "prototypes.h5"):
         old.unlink(missing_ok=True)  # our own outputs, of an earlier run
     write_targets(targets, views, ensemble, p)
@@ -181,18 +182,24 @@ def _sampled(ensemble: Ensemble, count: int, p: Params) -> Iterable[np.ndarray]:
     return (ensemble.concatenated(rows[i : i + BLOCK_ROWS]) for i in starts)
 
 
-def _check_sizes(p: Params, views: TrainSet, ensemble: Ensemble, where: Path) -> None:
+def fitting(p: Params, ensemble: Ensemble) -> Params:
+    """`p` with no more dimensions than the ensemble has together."""
+    width = sum(d.shape[1] for d in ensemble.descriptors)
+    if p.dim <= width:
+        return p
+    console.say(
+        f"fuse.dim is {p.dim} but the whitened teachers have {width} dimensions together: "
+        f"{width} are used"
+    )
+    return p.model_copy(update={"dim": width})
+
+
+def _check_groups(p: Params, views: TrainSet, where: Path) -> None:
     groups = int(batches.units(views.group).max()) + 1
     if p.batch > groups:
         raise UserError(
             f"{where}: fuse.batch is {p.batch} but there are only {groups} training groups, and "
             f"a group occurs once in a batch; set it to at most {groups}"
-        )
-    width = sum(d.shape[1] for d in ensemble.descriptors)
-    if p.dim > width:
-        raise UserError(
-            f"{where}: fuse.dim is {p.dim} but the whitened teachers have {width} dimensions "
-            f"together; set it to at most {width}"
         )
 
 

@@ -118,6 +118,7 @@ def main(
     }  # fmt: skip
     probe = validation.read(train.parent, p.image_px) if p.validate_every else None
     with runtime.parts("train", **source, probe=probe is not None) as parts:
+        check_room(student, out_student, parts)
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)
         finish(loop, out_student, name, p, files.digest_of(source), views.groups)
@@ -126,30 +127,39 @@ def main(
 def first_student(name: str, p: Params, dim: int) -> "Student":
     """The student before its first step; says plainly where it starts from random weights."""
     from .distill import student
-    from .nets import embed
+    from .nets import embed, hub
 
-    made = student.create(
-        name,
-        dim=dim,
-        image_px=p.image_px,
-        pool=p.pool,
-        gem_p=p.gem_p,
-        source=p.weights,
-        seed=p.seed,
-    )
-    if made.config["init"] == "random" and p.weights != "random":
-        line = (
-            f"no pre-trained weights for {made.config['model']}: no package has them and there is "
-            "no network"
-        )
+    def create(source: str) -> "Student":
+        return student.create(
+            name, dim=dim, image_px=p.image_px, pool=p.pool, gem_p=p.gem_p, source=source,
+            seed=p.seed,
+        )  # fmt: skip
+
+    try:
+        made = create(p.weights)
+    except hub.Missing as error:
         if p.without_weights == "stop":
-            raise UserError(f"{line}; set train.weights to a file, or train.without_weights")
+            raise UserError(
+                f"{error}; or set train.weights to a file, or train.without_weights to random"
+            ) from None
         console.say(
-            f"warning: {line}; the student starts from random weights and will be far weaker. "
-            "Where there is a network: dvc repro --force --single-item train"
+            f"warning: {error}; the student starts from random weights and will be far weaker. "
+            "Where they are to be had: dvc repro --force --single-item train"
         )
+        made = create("random")
+    for side, key in ((p.view_px, "view_px"), (p.image_px, "image_px")):
+        made.backbone.try_side(side, f"train.{key}")
     embed.ready(made, runtime.device())
     return made
+
+
+def check_room(student: "Student", folder: Path, parts: runtime.Parts) -> None:
+    """Raise OSError, before hours of work, where what training writes would not fit."""
+    from .distill.student import weight_bytes
+
+    one = weight_bytes(student)
+    files.check_room(folder, 2 * one)  # the best weights and the last ones
+    files.check_room(parts.folder, 4 * one)  # a checkpoint: weights, the best ones, Adam's moments
 
 
 def plan_of(p: Params) -> "Plan":
@@ -174,7 +184,7 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
     weights = loop.objective.weights
     step = loop.step if loop.best is None else loop.best.step
     student.save(
-        loop.student, folder, card(name, f"trained by {', '.join(weights)}"), loss=weights,
+        loop.student, folder, card(name, how_made(loop)), loss=weights,
         parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
         aligned=loop.objective.aligned and p.compatible_with is None,
         backward_compatible=p.compatible_with is not None, view_px=p.view_px,
@@ -184,12 +194,26 @@ def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups
             save_file(last, temporary, metadata={"format": "pt"})
     history.write(folder / "history.csv", loop.history)
     history.draw(folder / "training.png", loop.history, step)
+    if loop.diverged is not None:
+        kept = f"step {step}" if step else "the start"
+        console.say(
+            f"warning: {loop.diverged}; stopped, and the weights of {kept} are shipped. Lower "
+            "train.lr, or mend what it learns from"
+        )
+        if loop.best is None:
+            return
     console.say(verdict(loop, groups))
 
 
 def verdict(loop: "Loop", groups: int) -> str:
     """What training brought, in one line."""
     best = loop.best_map
+    if loop.steps == 0:
+        score = "" if best is None else f" ({best:.1f} mAP on the validation groups)"
+        return (
+            "0 steps ran: train.epochs is 0, so nothing was trained and the start itself is the "
+            f"student{score}"
+        )
     if loop.best is None or best is None:
         return f"{loop.step} steps; the last weights are kept: no validation groups to choose by"
     start = loop.measured()[0]
@@ -201,8 +225,15 @@ def verdict(loop: "Loop", groups: int) -> str:
         )
     return (
         f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the "
-        f"validation groups, {start:.1f} before the first step"
+        f"validation groups, {start:.1f} at the start"
     )
+
+
+def how_made(loop: "Loop") -> str:
+    """What made the student, for its card."""
+    if loop.steps == 0:
+        return "the start itself: 0 steps of training ran"
+    return f"trained by {', '.join(loop.objective.weights)}"
 
 
 def card(name: str, how: str) -> str:

@@ -23,9 +23,8 @@ from safetensors.numpy import load_file
 FILES = {"data/results/protocol.json": "data/results/scoring_rules.json"}
 ROWS = {"fused": "ensemble", "earlier": "old_model", "compatible": "new_on_old"}
 NEW_ROWS = {"fused"}  # a row beside the old ones: the ensemble in the student's frame
-ATTRIBUTES = {"pictures": "images"}
+ATTRIBUTES = {"pictures": "images", "compatible": "backward_compatible"}
 TENSOR = re.compile(r"^trunk\.")
-CONFIG = {"compatible": "backward_compatible"}
 # Attributes that follow from the code's own names, or from those of parameters.
 PROVENANCE = re.compile(r"digest|^(weights|settings|extract|whiten|fuse|train|whitened|features)$")
 

@@ -1,12 +1,14 @@
-"""The stage `describe` on videos of people's own."""
+"""The stage `describe` on images and videos of people's own."""
 
 import json
+import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from clips import broken, write
+from PIL import Image
 from project import stage
 
 from stages.core import console
@@ -55,3 +57,59 @@ def test_videos_that_cannot_be_described(world: Path, tmp_path: Path) -> None:
     done = stage("describe", "models/student", str(folder), "x.h5", cwd=world, check=False)
     assert done.returncode == 2 and "holds images and videos" in done.stderr
     assert "Traceback" not in done.stderr and not (world / "x.h5").exists()
+
+
+def images_some_broken(folder: Path) -> list[str]:
+    """Four images, the names of the broken files beside them."""
+    folder.mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    raw = (folder / "0.png").read_bytes()
+    (folder / "half.png").write_bytes(raw[: len(raw) // 2])
+    (folder / "text.jpg").write_text("404 not found")
+    middle = raw.index(b"IDAT") + 5000  # header and end are whole: seen when it is decoded
+    (folder / "middle.png").write_bytes(raw[:middle] + b"\0" * 400 + raw[middle + 400 :])
+    Image.fromarray(np.full((60, 80), np.nan, np.float32)).save(folder / "odd.tif")
+    os.mkfifo(folder / "pipe.jpg")
+    return ["half.png", "text.jpg", "middle.png", "odd.tif", "pipe.jpg"]
+
+
+@pytest.mark.parametrize("model", ["models/student", "fused"])
+def test_broken_images_are_left_out_named_and_counted(
+    world: Path, tmp_path: Path, model: str
+) -> None:
+    names = images_some_broken(tmp_path / "mine")
+    done = stage("describe", model, str(tmp_path / "mine"), "mine.h5", cwd=world)
+    with h5py.File(world / "mine.h5") as f:
+        assert [i.decode() for i in f["image_id"][:]] == [f"{i}.png" for i in range(4)]
+        rows = f["descriptor"][:].astype(np.float32)
+    assert np.isfinite(rows).all()
+    for name in names:
+        assert name in done.stderr
+    assert "4 of 8 images left out" in done.stderr
+    for i in range(4):
+        (tmp_path / f"mine/{i}.png").unlink()
+    done = stage("describe", model, str(tmp_path / "mine"), "none.h5", cwd=world, check=False)
+    assert done.returncode == 2 and "none of 4 images can be read" in done.stderr
+    assert "Traceback" not in done.stderr and not (world / "none.h5").exists()
+
+
+def test_the_rows_of_images_are_theirs_beside_broken_ones(world: Path, tmp_path: Path) -> None:
+    images_some_broken(tmp_path / "mine")
+    stage("describe", "models/student", str(tmp_path / "mine"), "mine.h5", cwd=world)
+    for i in range(4):
+        image = str(tmp_path / f"mine/{i}.png")
+        stage("describe", "models/student", image, "one.h5", cwd=world)
+        with h5py.File(world / "one.h5") as one, h5py.File(world / "mine.h5") as mine:
+            np.testing.assert_allclose(one["descriptor"][0], mine["descriptor"][i], atol=2e-3)
+
+
+def test_a_broken_image_of_an_evaluation_set_is_an_error_by_name(world: Path) -> None:
+    file = next((world / "data/prepared/images/evaluation").rglob("*.jpg"))
+    file.write_bytes(file.read_bytes()[:300].ljust(file.stat().st_size, b"\0"))
+    done = stage(
+        "describe", "models/student", "data/prepared/evaluation", "x", cwd=world, check=False
+    )
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()[-1:]) == 1
+    assert "Traceback" not in done.stderr

@@ -124,6 +124,7 @@ def test_the_rules_of_a_score_are_of_all_whose_descriptors_make_it(world: World)
     for model in ("a", "b"):
         world.describe(model, rows, scales="1")
     fused, old = rows[:, :8], "student/old_model"  # as wide as the ensemble's frame
+    fused = fused / np.linalg.norm(fused, axis=1, keepdims=True)
     world.describe("student", fused, scales="1", aligned=True, backward_compatible="x")
     world.describe(old, fused, scales="1")
     before = world.rules()

@@ -42,7 +42,9 @@ def train_file(path: Path, seed: int = 0) -> str:
 
 def whitened_file(path: Path, train: str, seed: int, rows: int = len(IMAGE)) -> None:
     x = unit(np.random.default_rng(seed).standard_normal((rows, WIDTHS[path.stem])))
-    store.write(path, "whitened", {"descriptor": x.astype(np.float16)}, train=train, teacher="t")
+    store.write(
+        path, "whitened", {"descriptor": x.astype(np.float16)}, train=train, teacher=path.stem
+    )
 
 
 class World:
@@ -229,6 +231,16 @@ def test_only_the_named_teachers_are_opened(world: World) -> None:
     assert world.run() == 0
 
 
+def test_more_dimensions_than_there_are_become_all_of_them(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert world.run(dim=11) == 0
+    assert "fuse.dim is 11" in (said := capsys.readouterr().err) and "10 are used" in said
+    wide = world.outputs()
+    assert world.run(dim=10) == 0
+    assert world.outputs() == wide
+
+
 def refusal(world: World, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
     """Exit 2, one line, and no output touched."""
     before = world.outputs()
@@ -244,8 +256,6 @@ def test_knobs_that_do_not_fit_the_data(world: World, capsys: pytest.CaptureFixt
     assert world.run() == 0  # an earlier run, which a mistake must not harm
     line = refusal(world, capsys, batch=7)
     assert "fuse.batch is 7" in line and "at most 6" in line
-    line = refusal(world, capsys, dim=11)
-    assert "fuse.dim is 11" in line and "at most 10" in line
     line = refusal(world, capsys, strategy="maxmean2")
     assert "did you mean 'maxmean'?" in line and "maxfix" in line
     assert "no teacher 'd'" in refusal(world, capsys, ensemble=("a", "d"))

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from stages import train
 from stages.core import console
+from stages.tools import pages
 
 ARGUMENTS = ("data/prepared/train.h5", "data/targets", "models/student", "models/untrained")
 
@@ -117,6 +118,29 @@ def test_zero_epochs_ship_the_start(world: Path) -> None:
     write_params(world / "params.yaml", **{"train.epochs": 0, "train.head": "ridge"})
     stage("train", *ARGUMENTS, cwd=world)
     assert json.loads((world / "models/student/config.json").read_text())["step"] == 0
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_training_of_no_steps_says_so(world: Path, validated: bool) -> None:
+    """In the verdict, in the student's folder, in `results`, `report` and the model card."""
+    changes = {"train.epochs": 0, "train.head": "ridge", "train.validate_every": int(validated)}
+    write_params(world / "params.yaml", **changes)
+    said = stage("train", *ARGUMENTS, cwd=world).stderr.splitlines()[-1]
+    assert said.startswith("0 steps ran: train.epochs is 0")
+    assert ("mAP on the validation groups" in said) == validated
+    assert "0 steps of training ran" in (world / "models/student/README.md").read_text()
+    assert stage("tools.report.results", cwd=world).stderr.count("0 steps ran") == 1
+    stage("tools.report.report", "r.html", "--no-speed", cwd=world)
+    page = (world / "r.html").read_text("utf-8")
+    assert "0 steps ran" in page and "0 steps of training ran" in page
+    assert "No step of training did better" not in page
+    config = json.loads((world / "models/student/config.json").read_text())
+    about = {"model": "m", "dim": 1, "init": "", "image": "", "image_px": 1, "scales": [1]}
+    card = pages.render(
+        "card.md", about={**about, "weights": ""}, config=config, speed={}, teachers=[],
+        images=None, dataset="", scores=[], machine="", files=[],
+    )  # fmt: skip
+    assert "Not trained: 0 steps ran" in card and "Distilled by" not in card
 
 
 def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:

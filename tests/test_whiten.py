@@ -1,11 +1,13 @@
 """The stage `whiten` on small files: the formula in double precision, and what it refuses."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import spoiled
 from ruamel.yaml import YAML
 
 from stages import whiten
@@ -149,6 +151,53 @@ def test_learned_whitening_makes_the_scatter_within_groups_white(world: World) -
     assert w.attributes["shrinkage"] == 0
 
 
+def score_of(world: World, **changes: Any) -> float:
+    """What the whitening written says of its own choice."""
+    rows = json.loads(world.open("w/t.h5", "whitening").text("tried"))
+    wanted = [changes[k] for k in ("method", "dim", "exponent", "shrinkage")]
+    return next(r[4] for r in rows if r[:4] == wanted)
+
+
+AUTO = dict.fromkeys(("method", "dim", "exponent", "shrinkage"), "auto")
+
+
+def test_auto_takes_the_best_that_it_tried_and_stores_the_table(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert world.run(**AUTO) == 0
+    w = world.open("w/t.h5", "whitening")
+    rows = json.loads(w.text("tried"))
+    assert w.text("chosen_by") == "groups" and len({r[0] for r in rows}) == 3
+    taken = {"method": w.text("method"), "dim": len(w["eigenvalue"]),
+             "exponent": w.attributes["exponent"], "shrinkage": w.attributes["shrinkage"]}  # fmt: skip
+    best = max(r[4] for r in rows)
+    assert score_of(world, **taken) == best
+    err = capsys.readouterr().err
+    assert f"best of {len(rows)} on groups left out" in err and f"{best:5.1f}" in err
+    first = world.outputs()
+    assert world.run(**AUTO) == 0 and world.outputs() == first  # to the byte
+    explicit = {k: v for k, v in taken.items() if v != 0 or k == "exponent"}
+    assert world.run(**explicit) == 0  # the same as asking for it
+    again = world.open("w/t.h5", "whitening")
+    assert np.array_equal(again["projection"], w["projection"])
+    assert "tried" not in again.attributes
+
+
+def test_fixed_values_win_over_auto(world: World) -> None:
+    assert world.run(method="pca", dim={"t": "auto"}, exponent=0.0) == 0
+    w = world.open("w/t.h5", "whitening")
+    assert w.text("method") == "pca" and w.attributes["exponent"] == 0
+    assert world.run(**{**AUTO, "dim": 3}) == 0
+    assert world.open("w/t.h5", "whitening")["projection"].shape == (3, D)
+
+
+def test_auto_without_groups_asks_for_views_of_the_same_image(tmp_path: Path) -> None:
+    lone = World(tmp_path, groups=False)
+    assert lone.run(**AUTO) == 0
+    w = lone.open("w/t.h5", "whitening")
+    assert w.text("chosen_by") == "images" and w.text("method") != "learned"
+
+
 def test_a_map_gives_each_teacher_its_own_width(world: World) -> None:
     assert world.run(dim={"t": 4, "other": 99}) == 0
     assert world.open("y/t.h5", "whitened")["descriptor"].shape[1] == 4
@@ -176,7 +225,7 @@ def test_dimensions_that_are_not_there(world: World, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("key", "value"),
     [("method", "zca"), ("floor", 0), ("floor", 1.0), ("exponent", -0.1), ("samples", 1),
-     ("pairs", 0), ("seed", -1), ("shrinkage", "none"), ("shrinkage", 1.5), ("shrinkage", -0.1),
+     ("pairs", 0), ("seed", -1), ("shrinkage", "none"), ("exponent", "best"), ("dim", "best"), ("shrinkage", 1.5), ("shrinkage", -0.1),
      ("dim", None)],
 )  # fmt: skip
 def test_impossible_knobs(
@@ -203,7 +252,7 @@ def test_learned_needs_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_constant_descriptors_are_refused_not_written_as_nan(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.features(np.full_like(world.x, 0.25), world.digest)
+    world.features(np.full_like(world.x, D**-0.5), world.digest)
     assert "t.h5" in refusal(world, capsys)
 
 
@@ -212,8 +261,11 @@ def test_descriptors_that_are_no_numbers_are_refused(
 ) -> None:
     x = world.x.copy()
     x[7, 2] = np.nan
-    world.features(x, world.digest)
-    assert "t.h5" in refusal(world, capsys)
+    for method in ("pca", "learned", "none"):
+        path = world.folder / "t.h5"
+        spoiled.write(path, "features", {"descriptor": x}, train=world.digest, teacher="t")
+        line = refusal(world, capsys, method=method)
+        assert "t.h5" in line and "1 of 240 rows have NaN or infinity, the first: row 7" in line
 
 
 def test_inputs_that_are_not_what_they_should_be(

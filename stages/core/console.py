@@ -5,8 +5,9 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 import typer
@@ -16,6 +17,11 @@ from .errors import UserError
 
 T = TypeVar("T")
 INTERRUPTED = 130
+PARENT_SECONDS = 1.0  # between two looks at whether DVC is still there
+SYSTEM = {  # what the system says of a disk or a path: for people to mend, no fault of ours
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE,
+}  # fmt: skip
 TIMES = "times"  # in the scratch folder: how long each stage of dvc.yaml took
 # Typer carries its own copy of click; its public errors all derive from this one.
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -60,26 +66,83 @@ def clean(name: str) -> str:
     return name.translate(CONTROL)
 
 
+class Whole:
+    """How far a stage is over all its parts, in units of its own: images, views, steps."""
+
+    least = 4  # steps to time before a promise; the first one, which warms up, is none of them
+
+    def __init__(self, total: int | None, done: int = 0) -> None:
+        self.total, self.done = total, done
+        self._steps, self._timed_from, self._start = 0, done, time.monotonic()
+
+    def skip(self, units: int) -> None:
+        """Count what an earlier run finished, which took no time now."""
+        self.done += units
+        self._timed_from += units
+
+    def step(self, units: int = 1) -> None:
+        """Count one step that was just done."""
+        self.done += units
+        self._steps += 1
+        if self._steps == 1:
+            self._timed_from, self._start = self.done, time.monotonic()
+
+    def seconds_to_go(self) -> float | None:
+        """None while that cannot be told."""
+        timed = self.done - self._timed_from
+        if self.total is None or self._steps <= self.least or timed <= 0:
+            return None
+        return (time.monotonic() - self._start) / timed * max(self.total - self.done, 0)
+
+    def line(self, part: bool) -> str:
+        """`12 of 144, 30 s to go`, as much of it as is known."""
+        text = f"{self.done}{f' of {self.total}' if self.total else ''}"
+        seconds = self.seconds_to_go()
+        if seconds is None:
+            return text
+        return f"{text}, {seconds:.0f} s to go{' in this part of the stage' if part else ''}"
+
+
 def progress(
-    items: Iterable[T], *, total: int | None = None, label: str = "", every: float = 10.0
+    items: Iterable[T],
+    *,
+    total: int | None = None,
+    label: str = "",
+    every: float = 10.0,
+    whole: Whole | None = None,
+    weigh: Callable[[T], int] = lambda item: 1,
+    part: bool = False,
 ) -> Iterator[T]:
-    """Hand `items` on, with a bar on a terminal and a line every `every` seconds elsewhere."""
+    """Hand `items` on, with a bar on a terminal and a line every `every` seconds elsewhere.
+
+    `whole`: the stage that these items are a part of; each counts as `weigh(item)` of its units.
+    `part`: they are a part of a stage whose other parts are not counted; the line says so.
+    """
     if total is None and isinstance(items, Sized):
         total = len(items)
+    whole = whole or Whole(total)
     if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
-        yield from track(items, label, total=total, console=Console(stderr=True), transient=True)
+        yield from _bar(items, label, whole, weigh)
         return
-    start = last = time.monotonic()
-    for i, item in enumerate(items, 1):
+    last = time.monotonic()
+    for item in items:
         yield item
-        now = time.monotonic()
-        if now - last >= every:
-            rest = f", {(now - start) / i * (total - i):.0f} s to go" if total else ""
-            say(f"{label}: {i}{f' of {total}' if total else ''}{rest}")
-            last = now
+        whole.step(weigh(item))
+        if time.monotonic() - last >= every:
+            say(f"{label}: {whole.line(part)}")
+            last = time.monotonic()
+
+
+def _bar(items: Iterable[T], label: str, whole: Whole, weigh: Callable[[T], int]) -> Iterator[T]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=whole.total, completed=whole.done)
+        for item in items:
+            yield item
+            whole.step(weigh(item))
+            bar.update(task, completed=whole.done)
 
 
 def run(command: typer.Typer, arguments: list[str] | None = None, name: str | None = None) -> int:
@@ -102,25 +165,45 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
         extra = EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
             raise
-        say(f"error: this command needs {error.name}: pip install 'whiten-mtd[{extra}]'")
+        say(
+            f"error: this command needs {error.name}, which {sys.executable} lacks: activate the "
+            f"environment, or pip install 'whiten-mtd[{extra}]'"
+        )
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in SYSTEM:
             raise
-        where, why = error.filename or "output", os.strerror(error.errno)
+        where, why = error.filename or "output", os.strerror(error.errno or 0)
         say(f"error: {where}: {why}; nothing half-written is left")
         return 2
 
 
 def main(command: typer.Typer) -> None:
     """Run an app as a program."""
-    # SIGTERM ends a stage as an interrupt does, so that its work is left resumable.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    start = time.time()
+    # All of them end a stage as an interrupt does, so that its work is left resumable.
+    for number in machine.stopping()[1:]:
+        signal.signal(number, signal.default_int_handler)
+    start, stage = time.time(), os.environ.get("DVC_STAGE")
+    if stage:
+        threading.Thread(target=stop_without, args=(os.getppid(),), daemon=True).start()
+        from . import committed  # which a command outside DVC does not need
+
+        if line := committed.note():
+            say(line)
     code = run(command)
-    if code == 0 and (stage := os.environ.get("DVC_STAGE")):
+    if code == 0 and stage:
         keep_time(stage, start)
     sys.exit(code)
+
+
+def stop_without(parent: int) -> None:
+    """Ask this process to stop as soon as `parent`, the DVC that started it, is gone.
+
+    A killed DVC leaves its stage running; the next `dvc repro` would find it at the same job.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def keep_time(stage: str, start: float) -> None:

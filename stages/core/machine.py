@@ -12,6 +12,7 @@ Every environment variable of this project is read here and nowhere else:
 
 import os
 import platform
+import signal
 from pathlib import Path
 
 from .errors import UserError
@@ -54,6 +55,15 @@ def device_name() -> str:
 def scratch() -> Path:
     """Where unfinished work is kept, and what is noted about finished work."""
     return Path(os.environ.get("WHITEN_MTD_SCRATCH") or ".scratch")
+
+
+def stopping() -> list[signal.Signals]:
+    """The signals that ask a command to stop; SIGHUP not where it is ignored, as under `nohup`."""
+    asking = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        asking.append(hangup)
+    return asking
 
 
 def _count(default: int) -> int:

@@ -40,13 +40,13 @@ def each(
             for task in tasks[done : done + workers * CHUNK]:
                 done += 1
                 yield _alone(work, task, label, crashed)
-    yield from progress(map(work, tasks[done:]), total=len(tasks) - done, label=label)
+    yield from progress(map(work, tasks[done:]), total=len(tasks) - done, label=label, part=True)
 
 
 def _pooled(work: Callable[[T], R], tasks: Sequence[T], label: str, workers: int) -> Iterator[R]:
     with _processes(workers) as pool:
         results = pool.map(work, tasks, chunksize=CHUNK)
-        yield from progress(results, total=len(tasks), label=label)
+        yield from progress(results, total=len(tasks), label=label, part=True)
 
 
 def _alone(work: Callable[[T], R], task: T, label: str, crashed: Callable[[T], R] | None) -> R:

@@ -1,19 +1,21 @@
 """Long work on this machine: its device, interrupts, finished parts that the next try takes up."""
 
 import ctypes
+import math
+import os
 import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from . import machine
 from .errors import UserError
-from .files import atomic, digest_of
+from .files import atomic, check_room, digest_of
 
 
 def device() -> Any:
@@ -78,7 +80,7 @@ class Stop:
     asked = False
 
     def __enter__(self) -> "Stop":
-        self._old = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._old = {s: signal.signal(s, self._note) for s in machine.stopping()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,18 +107,65 @@ class Parts:
         """Whether the piece `name` is finished."""
         return (self.folder / f"{name}.npy").is_file()
 
+    def missing(self, rows: int, piece: np.ndarray) -> int:
+        """Bytes that the pieces still need of the disk, of `rows` rows like those of `piece`."""
+        there = sum(f.stat().st_size for f in self.folder.glob("*.npy"))
+        return max(rows * piece[:1].nbytes - there, 0)
+
     def load(self, name: str) -> np.ndarray | None:
         """The finished piece `name`, or None where there is none (or a damaged one)."""
         try:
             with open(self.folder / f"{name}.npy", "rb") as f:  # npy and nothing else
-                return np.lib.format.read_array(f, allow_pickle=False)
+                return _read_array(f)
         except Exception:  # numpy's readers raise many kinds; a piece that is lost is made again
             return None
 
     def save(self, name: str, rows: np.ndarray) -> None:
         """Keep a finished piece."""
+        rows = np.ascontiguousarray(rows)
+        head = np.lib.format.header_data_from_array_1_0(rows)
         with atomic(self.folder / f"{name}.npy") as temporary, open(temporary, "wb") as f:
-            np.save(f, rows, allow_pickle=False)
+            np.lib.format.write_array_header_1_0(f, head)
+            f.write(rows.reshape(-1).view(np.uint8).data)  # np.save does not say why it fails
+
+    def reserved(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.memmap:
+        """An array of zeros on the disk, with room for all of it; gone when the job is done.
+
+        Raises OSError where there is no room. Writing to a map of a file with holes would end the
+        process by a signal when the disk is full.
+        """
+        path = self.folder / name
+        count = math.prod(shape) * np.dtype(dtype).itemsize
+        path.unlink(missing_ok=True)
+        check_room(self.folder, count)
+        with open(path, "wb") as f:
+            try:
+                _reserve(f, count)
+            except OSError as error:
+                error.filename = str(path)
+                raise
+        return np.memmap(path, dtype, "r+", shape=shape)
+
+
+def _read_array(file: BinaryIO) -> np.ndarray:
+    """The array of a .npy file. Raises ValueError where the file is not as long as it claims."""
+    major, _ = np.lib.format.read_magic(file)
+    if major != 1:
+        raise ValueError("of another version")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    rest = os.fstat(file.fileno()).st_size - file.tell()
+    if dtype.hasobject or fortran or math.prod(shape) * dtype.itemsize != rest:
+        raise ValueError("not as long as it claims")
+    return np.frombuffer(bytearray(file.read()), dtype).reshape(shape)
+
+
+def _reserve(file: BinaryIO, count: int) -> None:
+    """Write `count` zeros, or have the system set the room aside."""
+    if hasattr(os, "posix_fallocate") and count:
+        os.posix_fallocate(file.fileno(), 0, count)
+        return
+    for start in range(0, count, 1 << 20):
+        file.write(bytes(min(count - start, 1 << 20)))
 
 
 @contextmanager

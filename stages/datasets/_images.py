@@ -9,15 +9,11 @@ from pathlib import Path, PurePosixPath
 from ..core import files
 from ..core.console import progress
 from ..core.errors import UserError
-from ..images import reading
+from ..images import lists, reading, samples
 from ..images.listing import named, walked
 
 SUFFIXES = reading.SUFFIXES
 LARGE, BROKEN = "too large", "broken"
-# How a whole file ends, a little padding aside. Further up the same bytes may end the thumbnail in
-# a JPEG's header.
-END = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xae\x42\x60\x82"}
-TAIL_BYTES, PADDING = 64, b"\0\r\n"
 SAMPLE = 64  # files that stand for all of a set
 GROUP_NUMBERS = 1 << 30  # room below int32 for numbers that are added to them
 
@@ -33,6 +29,13 @@ def folder_at(path: str, where: str) -> Path:
 def missing(root: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` that are no files below `root`."""
     return [path for path in paths if not os.path.isfile(root / path)]
+
+
+def as_there(root: Path, paths: Sequence[str]) -> list[str]:
+    """Each of `paths` as its file is called, where a list writes it a little otherwise."""
+    absent = missing(root, paths)
+    name = dict(zip(absent, lists.resolved(root, absent), strict=True))
+    return [name.get(path, path) for path in paths]
 
 
 def sample(root: Path, paths: Sequence[str]) -> list[Path]:
@@ -68,11 +71,16 @@ def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
     bad: list[str] = []
     large: list[str] = []
     needs_heif: list[str] = []
-    for path in progress(paths, total=len(paths), label="looking at images"):
+    odd: dict[str, str] = {}  # path -> what is odd about its values
+    for path in progress(paths, total=len(paths), label="looking at images", part=True):
         if PurePosixPath(path).suffix.lower() in reading.HEIF and not reading.heif():
             needs_heif.append(path)
+            continue
+        reason = why_not(root / path)
+        if reason in (None, LARGE, BROKEN):
+            {None: good, LARGE: large}.get(reason, bad).append(path)
         else:
-            {None: good, LARGE: large}.get(why_not(root / path), bad).append(path)
+            odd[path] = str(reason)
     notes = []
     if needs_heif:
         notes.append(
@@ -84,37 +92,30 @@ def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
             f"{len(large)} images left out, of more than {reading.most_pixels()} million pixels "
             f"(scaled down they can be read): {named(large)}"
         )
+    if odd:
+        told = named([f"{path} ({reason})" for path, reason in odd.items()])
+        notes.append(f"{len(odd)} images left out, their values cannot be shown: {told}")
     if bad:
         notes.append(f"{len(bad)} files left out, broken or not images: {named(bad)}")
     return good, notes
 
 
 def why_not(path: Path) -> str | None:
-    """Why a file is none: LARGE or BROKEN; None where its header can be read and it is whole."""
+    """Why a file is none: LARGE, BROKEN, or what is odd about its values; None where it is one."""
     try:
-        reading.shape(path)
+        reading.check(path)
     except reading.TooLarge:
         return LARGE
+    except samples.Unsuitable as error:
+        return error.reason
     except UserError:
         return BROKEN
-    return None if is_whole(path) else BROKEN
+    return None
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an image can be decoded to its end, which half a download cannot.
-
-    Decoded only where the end of the file does not show it already.
-    """
-    if mark := END.get(path.suffix.lower()):
-        with open(path, "rb") as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
-            if file.read().rstrip(PADDING).endswith(mark):
-                return True
-    try:
-        reading.read(path)
-    except UserError:
-        return False
-    return True
+    """Whether an image can be decoded to its end, which half a download cannot."""
+    return why_not(path) is None
 
 
 def copies(root: Path, paths: Iterable[str]) -> list[list[str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
+from ..images import lists
 
 SUFFIX = ".mp4"
 Labels = dict[str, dict[str, bool]]  # query -> candidate -> whether it is a near-duplicate
@@ -55,10 +56,9 @@ def groups(labels: Labels, ids: list[str]) -> np.ndarray:
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
     try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not text; unpack it again") from None
-    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return lists.read_lines(path)
+    except UserError as error:
+        raise UserError(f"{error}; unpack it again") from None
 
 
 def _id(text: str, path: Path, line: int) -> str:

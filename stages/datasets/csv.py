@@ -140,7 +140,8 @@ def _listed(settings: Settings) -> tuple[Path, Path, list[Row]]:
         raise UserError(f"datasets.csv.file: {settings.file}: no such file")
     root = _images.folder_at(settings.root, "datasets.csv.root") if settings.root else file.parent
     rows = list(read_rows(file))
-    paths = [row.path for row in rows]
+    paths = _images.as_there(root, [row.path for row in rows])
+    rows = [replace(row, path=path) for row, path in zip(rows, paths, strict=True)]
     if len(set(paths)) < len(paths):
         twice = [path for path, n in Counter(paths).items() if n > 1]
         raise UserError(f"{file}: {len(twice)} paths occur twice: {_images.named(twice)}")
@@ -175,7 +176,8 @@ def read_rows(file: Path) -> Iterator[Row]:
                 where = f"{file}: line {lines.line_num}"
                 if None in values or None in values.values():
                     raise UserError(f"{where}: not {len(lines.fieldnames or ())} fields")
-                yield _row({key: value.strip() for key, value in values.items()}, where)
+                path = values.get("path", "")  # names may begin and end with spaces
+                yield _row({k: v.strip() for k, v in values.items()} | {"path": path}, where)
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not a table in UTF-8 ({error})") from None
 
@@ -195,7 +197,7 @@ def _row(values: dict[str, str], where: str) -> Row:
     split, query = values["split"], values.get(OPTIONAL)
     if split not in SPLITS:
         raise UserError(f"{where}: split {split!r}{nearest(split, SPLITS)}; train or evaluation")
-    if not values["path"]:
+    if not values["path"].strip():
         raise UserError(f"{where}: no path")
     if query is not None and query.lower() not in YES + NO:
         raise UserError(f"{where}: query {query!r}; 1 or 0")

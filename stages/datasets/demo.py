@@ -6,7 +6,6 @@ settings, its building and its number: neither the number of workers nor a large
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..core import parallel
+from ..core import files, parallel
 from . import Counts, Evaluation, Made, Training
 from ._demo.buildings import generator
 from ._demo.facades import facade
@@ -194,9 +193,9 @@ def _draw(task: tuple[Settings, Plan, Path]) -> list[Drawn]:
                 break
         else:
             raise RuntimeError(f"no {wanted} view of {name} in {ATTEMPTS} attempts")
-        scratch = (images / name).with_suffix(f".{os.getpid()}.tmp")
-        render(building, shot, rng, settings.difficulty).save(scratch, "JPEG", quality=JPEG_QUALITY)
-        os.replace(scratch, images / name)
+        with files.atomic(images / name, sync=False) as scratch:
+            image = render(building, shot, rng, settings.difficulty)
+            image.save(scratch, "JPEG", quality=JPEG_QUALITY)
         drawn.append(Drawn(name, level, shot.box))
     return drawn
 

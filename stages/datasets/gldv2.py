@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
+from ..images import lists
 from . import Counts, Training
 from ._images import folder_at, refuse_missing, sample
 
@@ -133,11 +134,11 @@ def excluded(exclude: list[int | str] | str | None) -> tuple[set[int], set[str]]
         return {i for i in ids if isinstance(i, int)}, {i for i in ids if isinstance(i, str)}
     path = Path(exclude).expanduser()
     try:
-        lines = [line.split("#")[0].strip() for line in path.read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise UserError(f"datasets.gldv2.exclude: {path}: {reason}; one id a line") from None
-    for number, line in enumerate(lines, 1):
+        numbered = [(n, line.split("#")[0].strip()) for n, line in lists.read_lines(path)]
+    except UserError as error:
+        raise UserError(f"datasets.gldv2.exclude: {error}; one id a line") from None
+    lines = [line for _, line in numbered]
+    for number, line in numbered:
         if line and not (line.isascii() and line.isalnum()):
             raise UserError(f"{path}: line {number}: {line!r} is no id of a landmark or an image")
     landmarks = {line for line in lines if line.isdigit() and len(line) <= len(str(MOST_ID))}

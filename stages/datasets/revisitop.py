@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.console import progress
 from ..core.errors import UserError
 from ..core.plugins import nearest
+from ..images import lists
 from . import Counts, Evaluation
-from ._images import folder_at, is_whole, named, refuse_missing, sample
+from ._images import as_there, folder_at, is_whole, named, refuse_missing, sample
 
 PUBLISHED = (
     "cmp.felk.cvut.cz/revisitop (gnd_*.pkl; the million distractors with their list), "
@@ -147,17 +148,17 @@ def _distractors(folder: Path, listed: Path) -> Evaluation:
 
 def _whole(folder: Path, names: list[str]) -> list[str]:
     """Those of `names` whose files do not end too soon."""
-    looked = progress(names, total=len(names), label=f"{folder}: looking at images")
+    looked = progress(names, total=len(names), label=f"{folder}: looking at images", part=True)
     return [name for name in looked if is_whole(folder / name)]
 
 
 def _list(listed: Path) -> list[str]:
     """The lines of a list of distractors. Raises UserError where it is none."""
     try:
-        text = listed.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{listed}: not text; expected the path of an image a line") from None
-    names = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = [line for _, line in lists.read_lines(listed)]
+    except UserError as error:
+        raise UserError(f"{error}; expected the path of an image a line") from None
+    names = as_there(listed.parent / "jpg", lines)
     if not names:
         raise UserError(f"{listed}: empty; expected the path of an image a line")
     if len(set(names)) < len(names):

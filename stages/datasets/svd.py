@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core import console
 from ..core.errors import UserError
 from ..images import video_frames
+from ..images.listing import walked
 from ..images.sets import frame_path
 from . import Counts, Evaluation, Made, Training, _videos
 from ._images import named
@@ -189,14 +191,12 @@ def below(folder: Path) -> dict[str, Path]:
     Raises UserError where two have the same.
     """
     file_of: dict[str, Path] = {}
-    for here, inner, names in os.walk(folder):
-        inner.sort()
-        for name in sorted(names):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in video_frames.SUFFIXES and not name.startswith("."):
-                file = Path(here) / name
-                if file_of.setdefault(stem, file) != file:
-                    raise UserError(f"{file}: {file_of[stem]} is video {stem} too; remove one")
+    videos, left_out = walked(folder, video_frames.SUFFIXES, "videos")
+    for line in left_out:
+        console.say(f"{folder}: {line}")
+    for file in (folder / video for video in videos):
+        if file_of.setdefault(file.stem, file) != file:
+            raise UserError(f"{file}: {file_of[file.stem]} is video {file.stem} too; remove one")
     return file_of
 
 

@@ -35,4 +35,5 @@ def draw(path: Path, history: list[dict[str, Any]], best: int) -> None:
         right.plot(*zip(*seen, strict=True), "o-", color="#1f6f54", markersize=4)
         right.axvline(best, color="#1f6f54", linewidth=1, linestyle=":")
         right.set_ylabel("mAP on validation groups (%)", color="#1f6f54")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

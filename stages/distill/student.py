@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..core import files, params, store
 from ..core.errors import UserError
-from ..nets import weights
+from ..nets import checkpoints, weights
 from ..nets.backbone import Backbone, statistics
 from ..nets.layers import Normalise, l2n
 
@@ -60,20 +60,20 @@ def create(
 ) -> Student:
     """A student with its first weights: `source` is `pretrained`, `random` or a file.
 
-    `config["init"]` says what it got; "random" also where no weights were to be had. The head is
-    drawn from `seed`.
+    `config["init"]` says what it got. The head is drawn from `seed`. Raises hub.Missing where
+    pretrained weights are not to be had.
     """
     torch.manual_seed(seed)
     student = Student(model, dim=dim, image_px=image_px, pool=pool, gem_p=gem_p)
-    state, origin = None, "random"
+    if source == "random":
+        return student
     if source == "pretrained":
         state, origin = weights.pretrained(student.config["model"])
-    elif source != "random":
-        state, origin = weights.from_file(Path(source)), f"file:{Path(source).name}"
-    if state is not None:
-        own = student.backbone.net.state_dict()
-        heads = tuple({f"{k.split('.')[0]}." for k in state if k not in own})
-        weights.fill(student.backbone.net, state, origin, unused=heads)
+    else:
+        state, origin = checkpoints.from_file(Path(source)), f"file:{Path(source).name}"
+    net = student.backbone.net
+    where = source if origin.startswith("file:") else origin
+    weights.fill(net, state, where, unused=weights.classifiers(net))
     student.config["init"] = origin
     return student
 
@@ -85,6 +85,11 @@ def bare(student: Student) -> Student:
     out.backbone.load_state_dict(student.backbone.state_dict())
     out.config["init"] = c["init"]
     return out.eval()
+
+
+def weight_bytes(student: Student) -> int:
+    """What the weights take of a disk."""
+    return sum(value.nbytes for value in student.state_dict().values())
 
 
 def save(student: Student, folder: Path, card: str, **config: Any) -> None:
@@ -128,7 +133,7 @@ def load(folder: Path) -> Student:
         config["model"], dim=config["dim"] if config["head"] else None,
         image_px=config["image_px"], pool=config["pool"], gem_p=config["gem_p"],
     )  # fmt: skip
-    state = {OLD_KEY.sub("backbone.", k): v for k, v in weights.from_file(file).items()}
+    state = {OLD_KEY.sub("backbone.", k): v for k, v in checkpoints.from_file(file).items()}
     weights.fill(student, state, str(file))
     student.config = {k: v for k, v in config.items() if k not in ("format", "digest")}
     return student.eval()

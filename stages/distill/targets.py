@@ -11,11 +11,20 @@ from ..images.sets import TrainSet
 
 
 def read_whitened(path: Path, views: TrainSet) -> store.Stored:
-    """A teacher's whitened descriptors, row for row the stored `views`. Raises UserError."""
-    stored = store.Stored(path, "whitened")
+    """A teacher's whitened descriptors, row for row the stored `views`. Raises UserError.
+
+    The teacher is the one that the file is named by.
+    """
+    stored = store.Stored(path, "whitened").of_teacher(path.stem)
     if stored.text("train") != views.digest or len(stored["descriptor"]) != len(views.view_image):
         raise UserError(f"{path}: of other stored views; extract and whiten again")
     return stored
+
+
+def refuse_outside(rows: np.ndarray, count: int, where: str) -> None:
+    """Raise UserError for row numbers that are not 0 to `count` - 1."""
+    if rows.size and not (rows.min() >= 0 and rows.max() < count):
+        raise UserError(f"{where} has rows outside 0..{count - 1}; fuse again")
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,12 @@ class Targets:
     def read(cls, folder: Path, views: TrainSet) -> "Targets":
         """Open every shard by name, checked against each other and against the stored views."""
         first = store.Stored(folder / "epoch-0000.h5", "targets")
-        count = int(first.attributes.get("epochs", 1))
+        count = int(first.number("epochs", 1, 10_000)) if "epochs" in first.attributes else 1
         rest = [store.Stored(folder / f"epoch-{e:04d}.h5", "targets") for e in range(1, count)]
         held = (
-            [store.Stored(folder / "held-out.h5", "targets")] if int(first.text("held_out")) else []
+            [store.Stored(folder / "held-out.h5", "targets")]
+            if first.number("held_out", 0, 1)
+            else []
         )
         for shard in (first, *rest, *held):
             if shard.text("train") != views.digest:
@@ -48,6 +59,10 @@ class Targets:
                 batch,
             ):
                 raise UserError(f"{shard.path}: target does not fit anchor; fuse again")
+            if not steps or not batch:
+                raise UserError(f"{shard.path}: holds no batch; fuse again")
+            for name in ("anchor", "positive"):
+                refuse_outside(shard[name], len(views.view_image), f"{shard.path}: {name}")
         return cls((first, *rest), held[0] if held else None)
 
     @property
@@ -89,4 +104,5 @@ class Prototypes:
             raise UserError(f"{path}: of another ensemble than the targets beside it; fuse again")
         if f.text("train") != views.digest or len(f["view_prototype"]) != len(views.view_image):
             raise UserError(f"{path}: made for other stored views; fuse again")
+        refuse_outside(f["view_prototype"], len(f["prototype"]), f"{path}: view_prototype")
         return cls(np.asarray(f["prototype"], dtype=np.float32), np.asarray(f["view_prototype"]))

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from ..core import console, machine, runtime
+from ..core.errors import UserError
 from ..images.replay import CACHE_BYTES, Replay
 from ..images.sets import TrainSet
 from ..nets.embed import as_input
 from ..nets.prefetch import ahead
+from . import soundness
 from .losses import Objective
 from .student import Student
 from .targets import Prototypes, Targets
@@ -80,17 +82,35 @@ class Loop:
         self.history: list[dict[str, Any]] = []
         self._optimizer = self._make_optimizer()
         self._pending: list[Tensor] = []
+        self.diverged: soundness.Diverged | None = None  # where it did, and why
 
     def run(self, parts: runtime.Parts) -> None:
-        """Train to the end, or to where patience ends it. Raises KeyboardInterrupt when stopped."""
+        """Train to the end, to where patience ends it, or to where it diverges; then the student
+        has its best sound weights, the start included. Raises KeyboardInterrupt when stopped.
+        """
+        start = snapshot(self.student)
+        try:
+            self._run(parts)
+        except soundness.Diverged as error:
+            self.diverged = error
+            self._go_back(start)
+
+    def _go_back(self, start: State) -> None:
+        """To the best weights that were measured, or the start; later steps are forgotten."""
+        self._pending = []
+        self.step, state = (0, start) if self.best is None else (self.best.step, self.best.state)
+        self.student.load_state_dict(state)
+        self.history = [h for h in self.history if "loss" in h or "validation_map" in h]
+
+    def _run(self, parts: runtime.Parts) -> None:
         torch.manual_seed(self.plan.seed)
         if not self._resume(parts):
             self._validate()
         saved = time.monotonic()
         with runtime.Stop() as stop:
-            for pixels in console.progress(
-                self._batches(), total=self.steps - self.step, label="train"
-            ):
+            batches = self._unless_stopped(stop, self._batches())
+            whole = console.Whole(self.steps, self.step)
+            for pixels in console.progress(batches, label="train", whole=whole):
                 self._learn(pixels)
                 last = self.step == self.steps
                 if last or self._every(self.plan.validate_every):
@@ -102,7 +122,18 @@ class Loop:
                     raise KeyboardInterrupt
                 if self._patience_is_over():
                     break
+            if stop.asked:  # while it waited for a batch that did not come
+                self._checkpoint(parts)
+                raise KeyboardInterrupt
         self._flush()
+
+    def _unless_stopped(self, stop: runtime.Stop, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """`batches`, ending early where the loading processes heard of the stop first."""
+        try:
+            yield from batches
+        except UserError:
+            if not stop.asked:
+                raise
 
     def measured(self) -> dict[int, float]:
         """mAP on the validation groups, by step."""
@@ -167,12 +198,16 @@ class Loop:
 
     def _validate(self) -> None:
         """Measure, note it in the history, and remember the weights where they are the best."""
+        self._flush()
         score = None
         entry: dict[str, Any] = {"step": self.step}
+        if self.step and not soundness.finite(self.student.state_dict()):
+            raise soundness.Diverged("a weight is NaN or infinity", self.step, self._rate())
         if self.probe is not None:
-            score = entry["validation_map"] = self.probe(self.student)
+            score = entry["validation_map"] = self._probed()
         if self.targets.held_out is not None and self.step:
             loss = entry["held_out_loss"] = self._held_out_loss()
+            soundness.refuse_score("loss on the held-out batches", loss, self.step, self._rate())
             score = -loss if score is None else score
         if self.history and self.history[-1]["step"] == self.step:
             self.history[-1].update(entry)
@@ -180,6 +215,22 @@ class Loop:
             self.history.append(entry)
         if score is not None and (self.best is None or score > self.best.score):
             self.best = Best(score, self.step, snapshot(self.student))
+
+    def _probed(self) -> float:
+        """The measure of the probe. Raises Diverged where it is no number after a step."""
+        assert self.probe is not None
+        try:
+            score = self.probe(self.student)
+        except UserError as error:  # rows that are no numbers
+            if not self.step:
+                raise
+            raise soundness.Diverged(str(error), self.step, self._rate()) from None
+        soundness.refuse_score("validation", score, self.step, self._rate())
+        return score
+
+    def _rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self._optimizer.param_groups[0]["lr"])
 
     def _held_out_loss(self) -> float:
         held = Targets((self.targets.held_out,), None)  # type: ignore[arg-type]
@@ -203,9 +254,12 @@ class Loop:
         """Move pending losses into the history (one wait for the device, not one a step)."""
         if self._pending:
             rows = [h for h in self.history if "lr" in h][-len(self._pending) :]
-            for row, value in zip(rows, torch.stack(self._pending).tolist(), strict=True):
-                row["loss"] = value
+            values = torch.stack(self._pending).tolist()
+            for row, value in zip(rows, values, strict=True):
+                if math.isfinite(value):
+                    row["loss"] = value
             self._pending = []
+            soundness.refuse_losses(values, rows[0]["step"], [row["lr"] for row in rows])
 
     def _make_optimizer(self) -> torch.optim.Adam:
         head = [] if self.student.head is None else list(self.student.head.parameters())

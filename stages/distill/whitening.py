@@ -112,13 +112,13 @@ def l2n(rows: Array) -> Array:
 
 def read(path: Path) -> Whitening:
     """The whitening of a file of kind whitening."""
-    f = store.Stored(path, "whitening")
+    f = store.Stored(path, "whitening").of_teacher(path.stem)
     mean, projection, eigenvalue = (f[k] for k in ("mean", "projection", "eigenvalue"))
-    if projection.shape != (len(eigenvalue), len(mean)):
+    if projection.shape != (len(eigenvalue), len(mean)) or not projection.size:
         raise UserError(f"{path}: its projection does not fit its mean; whiten again")
     return Whitening(
         np.asarray(mean, dtype=np.float64), np.asarray(projection, dtype=np.float64),
-        np.asarray(eigenvalue, dtype=np.float64), float(f.attributes["energy_kept"]),
+        np.asarray(eigenvalue, dtype=np.float64), f.number("energy_kept", 0, 1.001),
     )  # fmt: skip
 
 

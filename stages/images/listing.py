@@ -1,37 +1,53 @@
 """Images and videos that a path means: a folder with all below it, a list file, one file."""
 
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ..core import console
 from ..core.errors import UserError
+from . import lists
 from .reading import SUFFIXES
 
-LEFT_BY_MACHINES = ("__MACOSX", "Thumbs.db", "desktop.ini")  # and whatever begins with a dot
+LEFT_BY_MACHINES = (  # and whatever begins with a dot
+    "__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN", "System Volume Information",
+)  # fmt: skip
 
 
-def walked(root: Path, suffixes: Container[str]) -> tuple[list[str], list[str]]:
+@dataclass
+class Walk:
+    """What lies below a folder, as relative posix paths; `odd`: neither files nor folders."""
+
+    files: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # a folder as one
+    odd: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)  # folders that may not be read
+
+
+def walked(
+    root: Path, suffixes: Container[str], noun: str = "images"
+) -> tuple[list[str], list[str]]:
     """(relative posix paths of the images below `root`, sorted; a line on each kind left out).
 
     An image, or a video, is what has one of `suffixes`. Links to folders are followed, each folder
     once; hidden files and folders and what machines leave behind are passed over, a folder as one.
     """
-    files, hidden = _files(root)
-    suffix = {f: PurePosixPath(f).suffix.lower() for f in files}
-    images = [f for f in files if suffix[f] in suffixes]
+    walk = Walk()
+    _walk(root, "", walk, set())
+    suffix = {f: PurePosixPath(f).suffix.lower() for f in walk.files}
+    images = [f for f in walk.files if suffix[f] in suffixes]
     foreign = [f for f in images if not _is_text(f)]
     kinds = sorted({kind or "no suffix" for kind in suffix.values() if kind not in suffixes})
-    lines = []
-    if others := len(files) - len(images):
-        lines.append(f"{others} files left out, not images by their suffix: {named(kinds)}")
-    if hidden:
-        lines.append(
-            f"{len(hidden)} left out, hidden or made by a machine: {named(sorted(hidden))}"
-        )
-    if foreign:
-        shown = [f.encode("utf-8", "replace").decode() for f in foreign]
-        lines.append(f"{len(foreign)} images left out, their names are not UTF-8: {named(shown)}")
+    odd = [f for f in walk.odd if PurePosixPath(f).suffix.lower() in suffixes]
+    left = [
+        (len(walk.files) - len(images), f"files left out, not {noun} by their suffix", kinds),
+        (len(walk.hidden), "left out, hidden or made by a machine", walk.hidden),
+        (len(foreign), f"{noun} left out, their names are not UTF-8", foreign),
+        (len(odd), "left out, not files (pipes, devices, links to nothing)", odd),
+        (len(walk.closed), "folders left out, they may not be read", walk.closed),
+    ]
+    lines = [f"{n} {what}: {named(sorted(map(_shown, names)))}" for n, what, names in left if n]
     return sorted(f for f in images if f not in set(foreign)), lines
 
 
@@ -46,10 +62,12 @@ def listed(source: Path) -> tuple[Path, list[str]]:
     elif source.suffix.lower() in SUFFIXES and source.is_file():
         root, paths = source.parent, [source.name]
     elif source.is_file():
-        root, lines = source.parent, _lines(source)
-        if lines is None:
-            raise UserError(f"{source}: neither an image nor a list of paths in UTF-8")
-        paths = lines
+        root = source.parent
+        try:
+            lines = lists.read_lines(source)
+        except UserError as error:
+            raise UserError(f"{error}; expected an image, or a list of paths") from None
+        paths = lists.resolved(root, [line for _, line in lines])
     else:
         raise UserError(f"{source}: no such file or folder")
     if not paths:
@@ -65,17 +83,23 @@ def listed_videos(source: Path) -> tuple[Path, list[str]]:
     if source.is_dir():
         from .video_frames import SUFFIXES as VIDEO_SUFFIXES
 
-        return source, walked(source, VIDEO_SUFFIXES)[0]
+        videos, left_out = walked(source, VIDEO_SUFFIXES, "videos")
+        for line in left_out if videos else ():  # without any it may be a folder of images
+            console.say(f"{source}: {line}")
+        return source, videos
     if is_video(source):
         return source.parent, [source.name]
-    lines = (_lines(source) or []) if source.is_file() else []
-    videos = [line for line in lines if is_video(Path(line))]
-    if videos and (others := [line for line in lines if not is_video(Path(line))]):
+    try:
+        lines = [line for _, line in lists.read_lines(source)] if source.is_file() else []
+    except UserError:  # an image
+        lines = []
+    videos = [line for line in lines if is_video(Path(line.strip()))]
+    if videos and (others := [line for line in lines if not is_video(Path(line.strip()))]):
         raise UserError(
             f"{source}: names videos and {others[0]}, which is none; describe videos and images "
             "one after the other"
         )
-    return source.parent, videos
+    return source.parent, lists.resolved(source.parent, videos)
 
 
 def is_video(path: Path) -> bool:
@@ -85,37 +109,47 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _lines(file: Path) -> list[str] | None:
-    """The lines of a list of paths without the empty ones; None where it is no text in UTF-8."""
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except UnicodeDecodeError:
-        return None
-    return [line.strip() for line in lines if line.strip()]
-
-
 def named(names: Sequence[str], most: int = 3) -> str:
     """`a, b, c and 4 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def _files(root: Path) -> tuple[list[str], list[str]]:
-    """(files below `root`, hidden files and folders passed over), relative."""
-    files: list[str] = []
-    hidden: list[str] = []
-    seen: set[str] = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
-        here = os.path.realpath(folder)
-        if here in seen:  # a link back up, or a second way to the same folder
-            inner.clear()
-            continue
-        seen.add(here)
-        relative = Path(folder).relative_to(root)
-        hidden += [(relative / n).as_posix() for n in (*inner, *names) if not _is_meant(n)]
-        inner[:] = sorted(name for name in inner if _is_meant(name))
-        files += [(relative / name).as_posix() for name in names if _is_meant(name)]
-    return files, [h.encode("utf-8", "replace").decode() for h in hidden]
+def _walk(root: Path, relative: str, walk: Walk, seen: set[tuple[int, int]]) -> None:
+    """Add what lies below the folder `relative` of `root` to `walk`; `seen`: folders met."""
+    here = os.path.join(root, relative)
+    try:
+        about = os.stat(here)
+        if (about.st_dev, about.st_ino) in seen:  # a link back up, or a second way to it
+            return
+        seen.add((about.st_dev, about.st_ino))
+        with os.scandir(here) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        walk.closed.append(relative or ".")
+        return
+    inner = []
+    for entry in ordered:
+        path = f"{relative}/{entry.name}" if relative else entry.name
+        if not _is_meant(entry.name):
+            walk.hidden.append(path)
+        elif _is(entry.is_dir):
+            inner.append(path)
+        else:
+            (walk.files if _is(entry.is_file) else walk.odd).append(path)
+    for path in inner:
+        _walk(root, path, walk, seen)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a link to itself
+        return False
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()
 
 
 def _is_meant(name: str) -> bool:

@@ -1,7 +1,9 @@
 """Images to pixels, the same for teacher, student and search; Pillow and numpy only."""
 
 import io
+import os
 import re
+import stat
 import struct
 import warnings
 import zlib
@@ -9,20 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
 from PIL import Image
 
 from ..core.errors import UserError
+from . import colour, png, samples
 
-HEIF = (".heic", ".heif")
+HEIF = (".heic", ".heif", ".hif")
 SUFFIXES = {  # of what is taken for an image in a folder
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff",
-    ".jp2", ".ppm", ".pgm", ".pbm", ".tga", *HEIF,
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".avif", ".gif",
+    ".bmp", ".dib", ".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".pfm", ".tga", *HEIF,
 }  # fmt: skip
 # Pillow's readers of those, and no others: it would hand an EPS to Ghostscript, whatever the name.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "JPEG2000", "PPM", "TGA")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM",
+           "TGA")  # fmt: skip
 ORIENTATION = 0x0112  # the EXIF tag
 WIDTH, HEIGHT = 0x0100, 0x0101  # TIFF tags
 TURNED = (5, 6, 7, 8)  # its values that exchange width and height
@@ -31,6 +35,10 @@ UPRIGHT = {
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+# How a whole file ends, a little padding aside. Further up the same bytes may end the thumbnail in
+# a JPEG's header.
+END = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xae\x42\x60\x82"}
+TAIL_BYTES, PADDING = 64, b"\0\r\n"
 # What Pillow's readers raise on broken bytes.
 BROKEN = (
     OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError,
@@ -51,16 +59,19 @@ def most_pixels() -> int:
 
 
 def read(path: Path, data: bytes | None = None) -> Image.Image:
-    """The image upright (EXIF orientation applied) in 8-bit RGB, decoded. Raises UserError.
+    """The image upright (EXIF orientation applied) in 8-bit sRGB, decoded. Raises UserError.
 
     What is transparent shows white, as on a page: the colour stored under it is arbitrary, often
-    black. Of 16 bits 65535 is white. Of several frames the first counts. `data`: the bytes, where
-    they lie in no file; `path` then only names them.
+    black. Of 16 bits 65535 is white, of floating point 1, 255 or 65535; values that viewers do not
+    agree on are refused. Of several frames the first counts. `data`: the bytes, where they lie in
+    no file; `path` then only names them.
     """
     with _opened(path, data) as image:
+        header = samples.Header.of(image)
         image.load()  # before the orientation is asked for: a TIFF turns itself as it loads
         turn = UPRIGHT.get(_orientation(image))
-        out = _rgb(image)
+        base, alpha = samples.parts(image, header, lambda: _png_chunks(path, data))
+        out = _on_white(colour.to_srgb(base, image.info), alpha, header)
         return out if turn is None else out.transpose(turn)
 
 
@@ -72,6 +83,21 @@ def shape(path: Path, data: bytes | None = None) -> tuple[int, int]:
             tags: Any = image
             width, height = tags.tag_v2[WIDTH], tags.tag_v2[HEIGHT]
         return (height, width) if _orientation(image) in TURNED else (width, height)
+
+
+def check(path: Path) -> tuple[int, int]:
+    """`shape` of an image of which is made sure that it is whole. Raises UserError.
+
+    Decoded only where its depth and the end of the file do not show that already.
+    """
+    size = shape(path)
+    if mark := END.get(path.suffix.lower()):
+        with _file(path, None) as file:
+            eight_bits = png.depth(file) <= 8  # what has more may be refused for its values
+            file.seek(max(os.fstat(file.fileno()).st_size - TAIL_BYTES, 0))
+            if eight_bits and file.read().rstrip(PADDING).endswith(mark):
+                return size
+    return read(path).size
 
 
 @cache
@@ -91,11 +117,13 @@ def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     if Path(path).suffix.lower() in HEIF and not heif():
         raise UserError(f"{path}: a HEIC image; pip install pillow-heif, or leave it out")
     try:
-        source = path if data is None else io.BytesIO(data)
-        with Image.open(source, formats=_formats()) as image:
+        with _image(path, data) as image:
             yield image
     except FileNotFoundError:
         raise UserError(f"{path}: no such image") from None
+    except samples.Unsuitable as error:
+        line = f"{path}: its values cannot be shown ({error.reason}); or leave it out"
+        raise samples.Unsuitable(error.reason, line) from None
     except Image.DecompressionBombError:
         raise TooLarge(
             f"{path}: more than {most_pixels()} million pixels; scale it down or leave it out"
@@ -103,8 +131,40 @@ def _opened(path: Path, data: bytes | None = None) -> Iterator[Image.Image]:
     except BROKEN as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         line = line.replace(f" {str(path)!r}", "")  # the message has named the file already
-        line = re.sub(r" <_io\.BytesIO[^>]*>", "", line)
+        line = re.sub(r" <_io\.[A-Za-z]+[^>]*>", "", line)
         raise UserError(f"{path}: cannot be read as an image ({line}); leave it out") from None
+
+
+@contextmanager
+def _image(path: Path, data: bytes | None) -> Iterator[Image.Image]:
+    """The image as Pillow opens it; of a PNG with long metadata what is left without them."""
+    with _file(path, data) as file:
+        profile, start = None, file.read(len(png.SIGNATURE))
+        if start == png.SIGNATURE and png.has_long_metadata(file):
+            content, profile = png.without_texts(file)
+            file = io.BytesIO(content)
+        file.seek(0)
+        with Image.open(file, formats=_formats()) as image:
+            if profile is not None:
+                image.info["icc_profile"] = profile
+            yield image
+
+
+@contextmanager
+def _file(path: Path, data: bytes | None) -> Iterator[BinaryIO]:
+    """The bytes of an image; a pipe or a device, which may never end, is none."""
+    if data is not None:
+        yield io.BytesIO(data)
+        return
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UserError(f"{path}: not a file, but a folder, pipe or device; leave it out")
+    with open(path, "rb") as file:
+        yield file
+
+
+def _png_chunks(path: Path, data: bytes | None) -> dict[bytes, bytes]:
+    with _file(path, data) as file:
+        return png.small_chunks(file)
 
 
 def _formats() -> list[str]:
@@ -121,15 +181,15 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """A new 8-bit RGB image of a decoded one of any mode."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Pillow would cut at 255. 257 * v is how 8 bits become 16, and 0..65535 is what "I" holds
-        wide = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        page = Image.new("RGB", image.size, "white")
-        page.paste(layer, mask=layer.getchannel("A"))
-        return page
-    return image.convert("RGB")
+def _on_white(image: Image.Image, alpha: Image.Image | None, header: samples.Header) -> Image.Image:
+    """A new RGB image: what is transparent, or outside the first frame of a GIF, is white."""
+    whole = header.format != "GIF" or header.frame == (0, 0, *image.size)
+    if alpha is None and whole:
+        return image
+    page = Image.new("RGB", image.size, "white")
+    if whole:
+        page.paste(image, mask=alpha)
+    else:
+        mask = None if alpha is None else alpha.crop(header.frame)
+        page.paste(image.crop(header.frame), header.frame, mask)
+    return page

@@ -51,6 +51,8 @@ class TrainSet:
         views = np.asarray(f["view_image"])
         if m and (views[0] < 0 or views[-1] >= n or (np.diff(views) < 0).any()):
             raise UserError(f"{path}: view_image is not ascending within 0..{n - 1}")
+        if (np.asarray(f["group"]) < -1).any():
+            raise UserError(f"{path}: group is below -1; run prepare again")
         return cls(
             root=Path(f.text("root")),
             image_id=f["image_id"],
@@ -92,7 +94,9 @@ class TrainSet:
         return int(self.view_image[view]), frame
 
     def check_images(self) -> None:
-        """Raise UserError where the images are not those that prepare met."""
+        """Raise UserError where the images are not those that prepare met, or a view's box is
+        not within its image."""
+        _refuse_boxes(self.view, self.columns, self.root)
         paths: Iterable[str] = self.path
         if self.videos:
             paths = shown(self.path, self.view_image, self.view[:, self.columns.index("frame")])
@@ -119,6 +123,7 @@ class EvaluationSet:
     digest: str
     images: str = ""  # digest of the names and lengths that prepare met
     start: np.ndarray | None = None
+    own: bool = False  # of one's own images: those that cannot be read have rows of NaN
 
     @classmethod
     def read(cls, path: Path) -> "EvaluationSet":
@@ -131,6 +136,7 @@ class EvaluationSet:
         if odd := set(role.tolist()) - set(ROLES):
             raise UserError(f"{path}: unknown roles {', '.join(sorted(odd))}")
         box = np.asarray(f["box"])
+        _refuse_rectangles(box, path)
         images = _images_digest(f)
         start = checked_start(f["start"], n, f"{path}") if "start" in f else None
         root = Path(f.text("root"))
@@ -165,6 +171,31 @@ class EvaluationSet:
             return None
         box = self.box[image]
         return None if np.isnan(box).any() else tuple(float(v) for v in box)
+
+
+def _refuse_boxes(view: np.ndarray, columns: tuple[str, ...], root: Path) -> None:
+    """Raise UserError for views whose box is not within its image."""
+    if tuple(columns[:4]) != ("x", "y", "width", "height"):
+        raise UserError(f"{root}: its views have no x y width height first; run prepare again")
+    corner, side = view[:, :2], view[:, 2:4]
+    wrong = ~((corner >= 0) & (side > 0) & (corner + side <= 1 + 1e-3)).all(1)
+    if wrong.any():
+        raise UserError(
+            f"{root}: {wrong.sum()} views have a box outside their image, the first: view "
+            f"{wrong.argmax()}; run prepare again"
+        )
+
+
+def _refuse_rectangles(box: np.ndarray, path: Path) -> None:
+    """Raise UserError for boxes that are neither four numbers in order nor four NaN."""
+    whole = np.isnan(box).all(1)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(box).all(1) & (box[:, 2:] > box[:, :2]).all(1)
+    if (wrong := ~(whole | good)).any():
+        raise UserError(
+            f"{path}: {wrong.sum()} boxes are not left, top, right, bottom, the first: row "
+            f"{wrong.argmax()}; run prepare again"
+        )
 
 
 def _images_digest(f: store.Stored) -> str:

@@ -15,12 +15,18 @@ from ..core import parallel
 from ..core.errors import UserError
 from .rendering import fitted
 
-SUFFIXES = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".flv", ".ts", ".mpg", ".mpeg", ".3gp"}
+SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".divx", ".flv", ".f4v", ".ts", ".mts",
+    ".m2ts", ".m2t", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".dv", ".3gp", ".3g2", ".wmv",
+    ".asf", ".ogv", ".ogm", ".mxf", ".rm", ".rmvb", ".y4m",
+}  # fmt: skip
 FPS = 1.0  # frames a second that are kept, as the benchmark's baselines do
 MOST = 60  # frames of a video that count, the first ones
 JPEG_QUALITY = 90
 LOST_SHARE = 0.2  # of the stated duration without an image at the end: the file was cut off
 LOST_SECONDS = 2.0
+SQUARE = 0.01  # from 1, of a pixel's width by its height, that is not worth a resize
+ODDEST = 4.0  # beyond it a stated shape of pixels is a mistake
 UNFINISHED = ".tmp"  # how the name of a folder ends that is being filled
 STALE_SECONDS = 3600.0  # no video takes so long: whoever filled it is gone
 
@@ -32,11 +38,16 @@ def frames(path: Path, fps: float = FPS) -> Iterator[Image.Image]:
     """
     import av
 
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a file, but a folder, pipe or device; leave it out")
     try:
         with av.open(str(path)) as container:
-            if not container.streams.video:
+            stream: Any = container.streams.best("video")  # what a player shows of several
+            if stream is None:
                 raise UserError(f"{path}: no images in it ({_kinds(container)})")
-            yield from _frames(path, container, container.streams.video[0], fps)
+            if stream.disposition & av.stream.Disposition.attached_pic:
+                raise UserError(f"{path}: no images in it (sound with a cover picture)")
+            yield from _frames(path, container, stream, fps)
     except FileNotFoundError:
         raise UserError(f"{path}: no such video") from None
     except (av.FFmpegError, OSError, ValueError, LookupError, RuntimeError) as error:
@@ -121,21 +132,27 @@ def _frames(path: Path, c: Any, s: Any, fps: float) -> Iterator[Image.Image]:
     s.thread_type, s.codec_context.thread_count = "NONE", 1  # videos are decoded side by side
     wanted, begin, last, index = 0, None, 0.0, 0
     rate = float(s.average_rate or s.guessed_rate or 25)
+    pixel = float(s.sample_aspect_ratio or s.codec_context.sample_aspect_ratio or 1)
+    pixel = pixel if 1 / ODDEST < pixel < ODDEST else 1.0
     for frame in c.decode(s):
         time = index / rate if frame.pts is None else float(frame.pts * frame.time_base)
         begin = time if begin is None else begin
         index, last = index + 1, time - begin
         if last * fps + 1e-6 >= wanted:
             wanted = int(last * fps + 1e-6) + 1
-            yield _upright(frame)
+            yield _shown(frame, pixel)
     stated = float(s.duration * s.time_base) if s.duration and s.time_base else 0.0
     lost = stated - last - 1 / rate
     if lost > LOST_SECONDS and lost > LOST_SHARE * stated:
         raise UserError(f"{path}: cut off after {last:.0f} of {stated:.0f} seconds")
 
 
-def _upright(frame: Any) -> Image.Image:
+def _shown(frame: Any, pixel: float) -> Image.Image:
+    """A frame as a player shows it: `pixel`, the width of a pixel by its height; then upright."""
     image: Image.Image = frame.to_image()
+    if abs(pixel - 1) > SQUARE:
+        width, height = image.width * max(pixel, 1), image.height / min(pixel, 1)
+        image = image.resize((round(width), round(height)), Image.Resampling.BILINEAR)
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 

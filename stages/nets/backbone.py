@@ -1,6 +1,6 @@
 """Any timm network as a backbone: images in, one pooled vector each out, width probed."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,22 @@ from torch.nn import functional as F
 
 from ..core.errors import UserError
 from ..core.plugins import nearest
-from .layers import gem
+from .layers import gem, mean
 
 ODD = (75, 100)  # an image's shape that fits no patch: who takes it takes any
+SMALL = 32  # pixels: who takes this side takes any that images have
+MULTIPLES = (2, 4, 8, 16, 32, 64, 128)
+REFUSED = (AssertionError, RuntimeError, ValueError, IndexError)  # a shape, by timm's layers
+TRIED = 256  # pixels of a side that are tried: of a larger one the rest beyond its multiples
+
+
+class Sizes(NamedTuple):
+    """Which shapes of images a network takes: any, unless a field says otherwise."""
+
+    side: int | None = None  # the only side
+    patch: tuple[int, int] = (1, 1)  # multiples of (height, width)
+    multiple: int = 1  # multiples of this, of a network that is no patch-wise one
+    least: int = 0  # the smallest side
 
 
 class Backbone(nn.Module):
@@ -20,8 +33,8 @@ class Backbone(nn.Module):
     `pool`: gem, avg, token, or auto: GeM for convolutional maps, the mean for tokens (half of a
     token map is negative, which GeM would clamp away). Prefix tokens are not averaged.
 
-    Images of any shape: where the network takes multiples of a `patch` (height, width) or one
-    `side` only, they are resized to the nearest that it takes.
+    Images of any shape: where the network takes multiples of a `patch` (height, width) or of one
+    number, or one `side` only, they are resized to the nearest shape that it takes.
     """
 
     def __init__(self, name: str, *, pool: str = "auto", p: float = 3.0, stage: int | None = None):
@@ -30,12 +43,16 @@ class Backbone(nn.Module):
         self.name, self.p, self.stage = name, float(p), stage
         self.prefix = int(getattr(self.net, "num_prefix_tokens", 0))
         self.channels_last = getattr(self.net, "output_fmt", None) == "NHWC"
-        self.side, self.patch = _shapes(self.net)
+        self.sizes = sizes(self.net)
         self.pool = pool if pool != "auto" else self._natural_pool()
         if pool == "token" and (self.prefix < 1 or stage is not None):
             raise UserError(f"{name}: no class token to pool; set pool to avg or gem")
-        with torch.no_grad():
-            self.dim = int(self.eval()(torch.zeros(1, 3, 64, 64)).shape[1])
+        try:
+            with torch.no_grad():
+                self.dim = int(self.eval()(torch.zeros(1, 3, 64, 64)).shape[1])
+        except REFUSED as error:
+            line = str(error).split("\n")[0][:150]
+            raise UserError(f"{name}: takes none of the shapes that were tried ({line})") from None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W), already normalised, to (B, dim)."""
@@ -44,15 +61,46 @@ class Backbone(nn.Module):
             if self.pool == "token":
                 return y[:, 0]
             y = y[:, self.prefix :].transpose(1, 2).unsqueeze(-1)
-        return gem(y, self.p) if self.pool == "gem" else y.mean((-2, -1))
+        return gem(y, self.p) if self.pool == "gem" else mean(y)
+
+    def try_side(self, side: int, where: str) -> None:
+        """One image of `side` x `side` pixels through the network, before hours of work do it.
+
+        Raises UserError, beginning with `where`, with the nearest sides that the network takes.
+        """
+        m, least = self.sizes.multiple, self.sizes.least
+        told = f"{where}: {self.name} does not take {side} x {side}"
+        if side < least:
+            raise UserError(f"{told}; give {least} or more" + (f", a multiple of {m}" * (m > 1)))
+        if side % m:
+            below, above = side // m * m, (side // m + 1) * m
+            near = f"{below} or {above}" if below >= max(least, m) else str(above)
+            raise UserError(f"{told}; give a multiple of {m} ({near})")
+        tried = side if side <= TRIED else TRIED + side % TRIED
+        training = self.training
+        try:
+            with torch.no_grad():
+                self.eval()(torch.zeros(1, 3, tried, tried))
+        except torch.OutOfMemoryError:
+            raise
+        except REFUSED as error:
+            line = str(error).split("\n")[0][:150]
+            own = getattr(self.net, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1]
+            raise UserError(f"{told} ({line}); it was trained at {own} x {own}") from None
+        finally:
+            self.train(training)
 
     def _fitting(self, x: Tensor) -> Tensor:
         """`x` in a shape that the network takes, the nearest one."""
+        side, patch, multiple, least = self.sizes
         shape = tuple(x.shape[-2:])
-        if self.side is not None:
-            wanted = (self.side, self.side)
-        elif self.patch != (1, 1):
-            h, w = (max(round(n / p), 1) * p for n, p in zip(shape, self.patch, strict=True))
+        if side is not None:
+            wanted = (side, side)
+        elif patch != (1, 1) or multiple > 1 or least:
+            steps = patch if patch != (1, 1) else (multiple, multiple)
+            h, w = (
+                max(round(n / p), -(-least // p), 1) * p for n, p in zip(shape, steps, strict=True)
+            )
             wanted = (h, w)
         else:
             return x
@@ -100,23 +148,44 @@ def _create(name: str) -> Any:
         ) from None
 
 
-def _shapes(net: Any) -> tuple[int | None, tuple[int, int]]:
-    """(side, patch): the only side the network takes, or None; what sides are multiples of."""
+def sizes(net: Any) -> Sizes:
+    """Which shapes of images `net` takes, by what it says and by trying."""
     config = getattr(net, "pretrained_cfg", {})
     embed: Any = getattr(net, "patch_embed", None)
     if getattr(embed, "strict_img_size", True) is False:
         height, width = embed.patch_size
-        return None, (int(height), int(width))
-    if (config.get("fixed_input_size") or embed is not None) and not _takes(net, ODD):
-        return int(config.get("input_size", (3, 224, 224))[-1]), (1, 1)
-    return None, (1, 1)
+        return Sizes(patch=(int(height), int(width)))
+    if _takes(net, ODD):
+        return Sizes(least=0 if _takes(net, (SMALL, SMALL)) else _least(net, 1, ODD[0]))
+    own = int(config.get("input_size", (3, 224, 224))[-1])
+    if config.get("fixed_input_size") or embed is not None:
+        return Sizes(side=own)
+    for low in (96, own):  # some are for large images only
+        for m in (1, *MULTIPLES):
+            k = -(-low // m) | 1  # odd, so that it is a multiple of m alone
+            if _takes(net, (m * k, m * (k + 2))):
+                small = -(-SMALL // m) * m
+                return Sizes(
+                    multiple=m, least=0 if _takes(net, (small, small)) else _least(net, m, m * k)
+                )
+    return Sizes()
+
+
+def _least(net: Any, multiple: int, taken: int) -> int:
+    """The smallest square that `net` takes, in multiples of a number; it takes `taken`."""
+    low, high = 0, -(-taken // multiple)
+    while high - low > 1:
+        middle = (low + high) // 2
+        square = (middle * multiple, middle * multiple)
+        low, high = (low, middle) if _takes(net, square) else (middle, high)
+    return high * multiple
 
 
 def _takes(net: Any, shape: tuple[int, int]) -> bool:
     try:
         with torch.no_grad():
             net.eval().forward_features(torch.zeros(1, 3, *shape))
-    except (AssertionError, RuntimeError):  # as timm's and torch's layers refuse a shape
+    except REFUSED:
         return False
     return True
 

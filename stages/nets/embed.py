@@ -5,6 +5,7 @@ back each job with its rows, in order. Nothing else knows about devices, memory 
 loading processes, progress, or what to do with a row that is no number.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core import console
+from ..core import console, runtime
 from ..core.errors import UserError
 from .layers import l2n
 from .prefetch import ahead
@@ -39,6 +40,7 @@ def descriptors(
     device: torch.device | None = None,
     processes: int | None = None,
     label: str = "",
+    whole: console.Whole | None = None,
     name: Callable[[Job, int], str] = _row,
     advice: str = "compute in float32, or mend the model's weights",
 ) -> Iterator[tuple[Job, np.ndarray]]:
@@ -47,15 +49,17 @@ def descriptors(
     `load(job)`: (b, h, w, 3) uint8 pixels, called in loading processes (`processes`; None: as the
     machine has, 0: in this one). `scales`: see `describe`; None: what `net` gives, as it is.
     `precision`: float32, or float16 or bfloat16 by autocast. `most`: images that go through the
-    network at once; None: a whole job. `device`: None: where the weights of `net` are. `label`: of
-    the progress; none without.
+    network at once; None: a whole job. `device`: None: where the weights of `net` are, of one
+    without weights the chosen device. `label`: of the progress; none without. `whole`: the stage
+    that the images are a part of, counted in images.
 
     Raises UserError for rows with NaN or infinity; `name(job, row)` is the image that it names.
     """
     place = _device_of(net) if device is None else device
     loaded = ahead(load, jobs, processes)
     if label:
-        loaded = console.progress(loaded, total=len(jobs), label=label)
+        weigh = _one if whole is None else len
+        loaded = console.progress(loaded, total=len(jobs), label=label, whole=whole, weigh=weigh)
     for job, pixels in zip(jobs, loaded, strict=True):
         parts = pixels.split(most or max(len(pixels), 1))
         rows = np.concatenate([_rows(net, p, place, scales, precision, half) for p in parts])
@@ -66,6 +70,11 @@ def descriptors(
                 f"{len(rows)} images, the first: {names}; {advice}"
             )
         yield job, rows
+
+
+def _one(batch: Any) -> int:
+    """A batch as one step, where a stage does not count images."""
+    return 1
 
 
 def _rows(
@@ -116,7 +125,11 @@ def ready(net: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _device_of(net: Any) -> torch.device:
-    return next(net.parameters()).device
+    """Where the weights of `net` are; the chosen device for a network without any."""
+    if not isinstance(net, nn.Module):
+        return runtime.device()
+    first = next(itertools.chain(net.parameters(), net.buffers()), None)
+    return runtime.device() if first is None else first.device
 
 
 def _resized(pixels: Tensor, scale: float) -> Tensor:

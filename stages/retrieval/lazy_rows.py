@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..core.contents import unit
+
 Array = np.ndarray
 
 
@@ -85,3 +87,19 @@ class Mapped:
 
     def __getitem__(self, index: Any) -> Array:
         return self.function(*(source[index] for source in self.sources))
+
+
+class Unit:
+    """The rows of `source` as float32 of unit length: what is stored, of any type and length.
+
+    Inner products of them are the cosines of what is stored; float16 alone is off by 5e-4.
+    """
+
+    def __init__(self, source: Rows) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: Any) -> Array:
+        return unit(self.source[index])

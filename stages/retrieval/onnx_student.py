@@ -1,7 +1,8 @@
 """An exported student without torch: ONNX Runtime, the same preprocessing, the same scales."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..core import console, store
+from ..core import console, files, store
 from ..core.errors import UserError
 from ..images import reading, rendering
+from ..nets import onnx_file
 
 METADATA = "whiten_mtd"  # the key of the ONNX file's metadata that holds ours, as JSON
 IDENTITY = ("weights", "dim", "image_px", "scales")  # what makes two descriptors comparable
-NEEDED: dict[str, Any] = {
-    **dict.fromkeys(("weights", "model"), str), "dim": int, "scales": list,
-    "image_px": (int, type(None)),  # null: images as they are
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,27 +30,12 @@ class Exported:
     @classmethod
     def read(cls, path: Path) -> "Exported":
         """The student of an ONNX file, or of a folder that `export` wrote. Raises UserError."""
-        import onnxruntime
-
         file = path / "model.onnx" if path.is_dir() else path
         if not file.is_file():
             raise UserError(f"{file}: no such file; `whiten-mtd export STUDENT {path}` writes one")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        try:
-            session = onnxruntime.InferenceSession(
-                file.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # the runtime has kinds of its own
-            line = str(error).splitlines()[0][:150]
-            raise UserError(f"{file}: cannot be read as ONNX ({line}); export again") from None
-        text = session.get_modelmeta().custom_metadata_map.get(METADATA)
-        about = json.loads(text) if text else None
-        if not isinstance(about, dict) or about.get("format") != store.file_format("exported"):
-            raise UserError(f"{file}: not a student that `whiten-mtd export` wrote")
-        if odd := [k for k, of in NEEDED.items() if k not in about or not isinstance(about[k], of)]:
-            raise UserError(f"{file}: its metadata lack {odd[0]}; export again")
-        return cls(file, about, session)
+        check_digest(file)
+        session = onnx_file.session(file, ["CPUExecutionProvider"])
+        return cls(file, metadata(session, file), session)
 
     def identity(self) -> dict[str, Any]:
         """What descriptors must share to be compared: weights, size and scales."""
@@ -65,7 +48,16 @@ class Exported:
         name = self.session.get_inputs()[0].name
         total = np.zeros((len(x), self.about["dim"]), np.float32)
         for scale in self.about["scales"]:
-            total += self.session.run(None, {name: x if scale == 1 else resized(x, scale)})[0]
+            inputs = {name: x if scale == 1 else resized(x, scale)}
+            rows = onnx_file.run(self.session, inputs, str(self.path))[0]
+            if rows.shape != total.shape:
+                raise UserError(f"{self.path}: gives shape {rows.shape}, not {total.shape}")
+            total += rows
+        if not (np.isfinite(total).all() and total.any(1).all()):
+            raise UserError(
+                f"{self.path}: gives descriptors that are NaN, infinity or all zeros; export a "
+                "sound student"
+            )
         return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
     def image(self, path: Path, data: bytes | None = None) -> np.ndarray:
@@ -102,6 +94,86 @@ class Exported:
                     rows[[i for i, _ in good]] = self.describe(np.stack([p for _, p in good]))
         kept = [i for i in kept if i not in errors]
         return rows[kept], kept, [errors[i] for i in sorted(errors)]
+
+
+def check_digest(file: Path) -> None:
+    """Raise UserError where `exported.json` beside `file` has another digest of it."""
+    card = file.parent / "exported.json"
+    if file.name != "model.onnx" or not card.is_file():
+        return
+    said = files.read_json(card)
+    digests = said.get("files") if isinstance(said, dict) else None
+    if not isinstance(digests, dict) or not isinstance(digests.get(file.name), str):
+        raise UserError(f"{card}: has no digest of {file.name}; export again")
+    if files.digest_of_file(file) != digests[file.name]:
+        raise UserError(
+            f"{file}: damaged, or of another export: not the file that {card.name} beside it "
+            "describes; copy the folder or export again"
+        )
+
+
+def metadata(session: Any, file: Path) -> dict[str, Any]:
+    """What the metadata of an ONNX file say of the student. Raises UserError where they are odd."""
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA)
+        about = json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON
+        raise UserError(f"{file}: its metadata are no JSON ({error}); export again") from None
+    if not isinstance(about, dict) or about.get("format") != store.file_format("exported"):
+        raise UserError(f"{file}: not a student that `whiten-mtd export` wrote")
+    for key, (what, sound) in SOUND.items():
+        if key not in about and key not in OPTIONAL:
+            raise UserError(f"{file}: its metadata lack {key}; export again")
+        if key in about and not sound(about[key]):
+            raise UserError(
+                f"{file}: its metadata say {key} {_short(about[key])}, not {what}; export again"
+            )
+    _check_program(session, file, about["dim"])
+    return about
+
+
+def _check_program(session: Any, file: Path, dim: int) -> None:
+    """Raise UserError where the program is not one of images to `dim` numbers."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
+        raise UserError(f"{file}: takes no images (B, 3, H, W) of float32; export again")
+    wide = outputs[0].shape[-1] if outputs and outputs[0].shape else None
+    if isinstance(wide, int) and wide != dim:
+        raise UserError(f"{file}: gives {wide} numbers an image, its metadata say {dim}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _are_numbers(value: Any, count: range, least: float) -> bool:
+    """Whether `value` is a list of so many numbers above `least`."""
+    return (
+        isinstance(value, list)
+        and len(value) in count
+        and all(_is_number(v) and v > least for v in value)
+    )
+
+
+SOUND: dict[str, tuple[str, Callable[[Any], bool]]] = {  # key -> what it is, and whether it is
+    "weights": ("a digest", lambda v: isinstance(v, str) and v != ""),
+    "model": ("a name", lambda v: isinstance(v, str) and v != ""),
+    "dim": ("a number of dimensions", lambda v: _is_whole(v, 1, 1 << 20)),
+    # null: images as they are
+    "image_px": ("pixels of a side", lambda v: v is None or _is_whole(v, 1, 1 << 16)),
+    "scales": (
+        "positive numbers, up to 16",
+        lambda v: _are_numbers(v, range(1, 33), 0) and max(v) <= 16,
+    ),
+    # Of other programs: ours have both inside the network.
+    "mean": ("three numbers", lambda v: _are_numbers(v, range(3, 4), -math.inf)),
+    "std": ("three positive numbers", lambda v: _are_numbers(v, range(3, 4), 0)),
+}
+OPTIONAL = ("mean", "std")
 
 
 def resized(x: np.ndarray, scale: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..core import files
 from ..images import reading, rendering
 
 GREEN, RED, GREY, BLUE = "#1f8a5b", "#c8453a", "#9aa5b1", "#33658a"
@@ -109,4 +110,5 @@ def _square(pixels: np.ndarray) -> np.ndarray:
 
 def _save(figure: Figure, path: Path) -> None:
     # No library version in the file: equal inputs give equal bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..core import machine
+from ..core.errors import UserError
 from .lazy_rows import Rows
 
 Array = np.ndarray
@@ -30,7 +31,19 @@ def similarities(
         for start in range(0, len(database), block_rows):
             rows = np.asarray(database[start : start + block_rows], dtype=np.float32)
             sims[:, start : start + block_rows] = part @ rows.T  # into a slice it is slower
+        refuse_no_numbers(sims, first)
         yield first, sims
+
+
+def refuse_no_numbers(sims: Array, first: int = 0) -> None:
+    """Raise UserError where (q, n) similarities hold NaN or infinity: no rank could be counted."""
+    with np.errstate(invalid="ignore"):
+        wrong = np.flatnonzero(~np.isfinite(sims.sum(1)))
+    if len(wrong):
+        raise UserError(
+            f"{len(wrong)} queries have similarities that are NaN or infinity, the first: query "
+            f"{first + wrong[0]}; describe again"
+        )
 
 
 def ranks_of(sims: Array, rows: Array) -> Array:
@@ -38,6 +51,8 @@ def ranks_of(sims: Array, rows: Array) -> Array:
     if not len(rows):
         return np.zeros(0, dtype=np.int64)
     score = sims[rows]
+    if np.isnan(score).any():  # would be counted as first
+        raise UserError("a similarity is NaN, and has no rank; describe again")
     levels, level = np.unique(score, return_inverse=True)
     rivals = sims[sims >= levels[0]]  # only these can stand before any of the rows
     rivals.sort()  # numpy's vector sort is faster than a search for each rival's place

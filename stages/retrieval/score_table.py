@@ -29,6 +29,18 @@ def flat(by_model: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def headline(table: dict[str, Any]) -> str:
+    """The student's mAP in a line for each set."""
+    from . import protocols
+
+    lines = []
+    for name, models in table.items():
+        scores = models["student"]
+        cells = (f"{scores[c]['map']:.1f} {c}" for c in protocols.in_order(scores))
+        lines.append(f"{name}: student {', '.join(cells)} (mAP in percent)")
+    return "\n".join([*lines, "every model: whiten-mtd results"])
+
+
 def as_text(table: dict[str, Any]) -> str:
     """mAP of every model as a table for a terminal."""
     from . import protocols  # only what prints a table depends on the protocols

@@ -84,6 +84,7 @@ def similarities(query: Clips, database: Clips, kind: str, videos: Array | None 
         for place, u, u_start in queries:
             sims = compare(u, u_start, v, start)
             out[place : place + len(u_start), columns] = sims[:, videos[columns] - first]
+    rank.refuse_no_numbers(out)
     return out
 
 

@@ -14,12 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ..core import params
+from ..core import console, params
 from ..core.errors import UserError
-from ..nets import weights
-from ..nets.layers import Normalise, gem, l2n
+from ..nets import checkpoints, weights
+from ..nets.layers import Normalise, gem, l2n, mean
 
-State = weights.State
+State = checkpoints.State
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of all seven, RGB
 CHILDREN = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")  # of torchvision's ResNet
 
@@ -61,7 +61,7 @@ class Pooled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.features(self.normalise(x))
-        y = y.mean((-2, -1)) if self.p is None else gem(y, self.p)
+        y = mean(y) if self.p is None else gem(y, self.p)
         y = self.fc(l2n(y) if self.unit_pooled else y)
         return l2n(y) if self.unit_out else y
 
@@ -74,9 +74,12 @@ def backbone(model: str) -> Any:
 
 
 def read(s: Settings) -> tuple[State, dict[str, Any]]:
-    """Tensors of the checkpoint (a prefix `module.` taken off) and what it holds beside them."""
-    state, beside = weights.read(Path(s.weights), s.sha256)
+    """Tensors of the checkpoint (wrappers' prefixes taken off) and what else it holds."""
+    state, beside = checkpoints.read(Path(s.weights), s.sha256)
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+    tensors, prefix = checkpoints.bare(tensors)
+    if prefix not in ("", "module."):  # some are published with `module.`
+        console.say(f"{s.weights}: `{prefix}` is taken off the names of its weights")
     return {k.removeprefix("module."): v for k, v in tensors.items()}, beside
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..core import params
 from ..core.errors import UserError
-from ..nets import weights
+from ..nets import checkpoints, hub, weights
 from ..nets.backbone import Backbone, statistics
 from ..nets.layers import Normalise
 
@@ -47,23 +47,15 @@ def load(settings: params.Given, where: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # random weights are the same ones in every process
         backbone = Backbone(s.model, pool=s.pool, p=s.gem_p, stage=s.stage)
+    backbone.try_side(s.image_px, f"{where}.image_px")
     if s.weights == "random":
         return AnyTimm(backbone)
     if s.weights == "pretrained":
-        state, origin = weights.pretrained(s.model)
-        if state is None:
-            raise UserError(
-                f"{where}: no weights for {s.model}: no package has them and there is no network; "
-                f"set {where}.weights to a file"
-            )
+        try:
+            state, origin = weights.pretrained(s.model)
+        except hub.Missing as error:
+            raise UserError(f"{where}: {error}; or set {where}.weights to a file") from None
     else:
-        state, origin = weights.from_file(Path(s.weights), s.sha256), s.weights
-    classifier = _classifier(s.model, state)
-    weights.fill(backbone.net, state, origin, unused=classifier)
+        state, origin = checkpoints.from_file(Path(s.weights), s.sha256), s.weights
+    weights.fill(backbone.net, state, origin, unused=weights.classifiers(backbone.net))
     return AnyTimm(backbone)
-
-
-def _classifier(name: str, state: weights.State) -> tuple[str, ...]:
-    """Prefixes of the classifier's weights, which a descriptor has no use for."""
-    heads = ("classifier.", "fc.", "head.", "head_dist.", "conv_head.", "fc_norm.", "last_linear.")
-    return tuple(h for h in heads if any(k.startswith(h) for k in state))

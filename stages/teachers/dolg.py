@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..core import params
 from ..core.errors import UserError
-from ..nets.layers import Normalise, gem
+from ..nets.layers import Normalise, full, gem, mean
 from . import _resnet
 from ._resnet import State
 
@@ -46,7 +46,7 @@ class Local(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.bn(self.conv1(x))
-        return F.softplus(self.conv2(F.relu(z))) * F.normalize(z, dim=1)
+        return F.softplus(self.conv2(F.relu(z))) * F.normalize(full(z), dim=1)
 
 
 class Dolg(nn.Module):
@@ -79,9 +79,9 @@ def orthogonal(local: Tensor, whole: Tensor) -> Tensor:
 
     The projection is linear, so that the mean may be taken first.
     """
-    mean = local.mean((-2, -1))
-    along = (mean * whole).sum(1, keepdim=True) / whole.square().sum(1, keepdim=True)
-    return mean - along * whole
+    middle, whole = mean(local), full(whole)
+    along = (middle * whole).sum(1, keepdim=True) / whole.square().sum(1, keepdim=True)
+    return middle - along * whole
 
 
 def rename(state: State) -> State:

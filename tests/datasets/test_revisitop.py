@@ -159,7 +159,7 @@ def test_broken_files_and_wrong_folders(tmp_path):
     assert "no such folder" in refusal(tmp_path / "absent")
     (tmp_path / "revisitop1m").mkdir()
     listed = tmp_path / "revisitop1m" / "revisitop1m.txt"
-    for content, told in ((b"", "empty"), (b"a.jpg\na.jpg", "twice"), (b"\xff\xfe", "not text")):
+    for content, told in ((b"", "empty"), (b"a.jpg\na.jpg", "twice"), (b"\xff\xfe", "UTF-16")):
         listed.write_bytes(content)
         assert told in refusal(tmp_path, "revisitop1m")
     listed.write_bytes(b"a.jpg\n")

@@ -71,3 +71,46 @@ def test_videos_of_a_folder_a_list_and_a_file(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("b.mp4\nd.jpg\n")
     with pytest.raises(UserError, match=r"list.txt: names videos and d.jpg.*one after the other"):
         listed_videos(tmp_path / "list.txt")
+
+
+def test_pipes_devices_links_to_nothing_and_closed_folders_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "folder.jpg/b.JPG").touch()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "absent")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "null.jpg").symlink_to("/dev/null")
+    found, (line,) = walked(tmp_path, SUFFIXES)
+    assert found == ["a.jpg", "folder.jpg/b.JPG"]
+    assert line.startswith(
+        "4 left out, not files (pipes, devices, links to nothing): gone.jpg, null"
+    )
+    (tmp_path / "shut").mkdir(mode=0)
+    if not os.access(tmp_path / "shut", os.R_OK):  # the administrator reads everything
+        assert "1 folders left out, they may not be read: shut" in walked(tmp_path, SUFFIXES)[1]
+
+
+def test_videos_are_walked_as_images_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "mine"
+    seen = ["a.MTS", "b.m2ts", "c.wmv", "d.ogv", "e.3g2", "f.asf", "g.VOB", "in/plain.mp4"]
+    for name in (*seen, ".trash/deleted.mp4", "__MACOSX/x.mp4", "in/.Trashes/y.mp4", "notes.pdf"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/l.mov").touch()
+    (root / "linked").symlink_to("../elsewhere")
+    os.mkfifo(root / "pipe.mp4")
+    assert listed_videos(root) == (root, sorted([*seen, "linked/l.mov"]))
+    said = capsys.readouterr().err
+    for words in (
+        "not videos by their suffix: .pdf",
+        "3 left out, hidden",
+        "1 left out, not files",
+    ):
+        assert words in said
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/linked").symlink_to("../elsewhere")
+    assert listed_videos(tmp_path / "only")[1] == ["linked/l.mov"]

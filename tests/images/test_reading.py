@@ -1,5 +1,6 @@
 """Images of any kind: upright, 8-bit RGB, or one clear line."""
 
+import os
 import struct
 import sys
 import types
@@ -162,7 +163,7 @@ def test_the_shape_of_a_tiff_decodes_nothing(tmp_path, monkeypatch):
 
 def test_every_suffix_has_a_reader(tmp_path):
     for suffix in sorted(reading.SUFFIXES - set(reading.HEIF)):
-        mode = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+        mode = {".pbm": "1", ".pgm": "L", ".pfm": "F"}.get(suffix, "RGB")
         Image.fromarray(NOISE).convert(mode).save(tmp_path / f"a{suffix}")
         assert reading.read(tmp_path / f"a{suffix}").size == (20, 12)
 
@@ -204,3 +205,11 @@ def test_bytes_are_read_as_a_file_is(tmp_path):
         UserError, match=r"^sent: cannot be read as an image \(cannot identify image file\)"
     ):
         reading.read(Path("sent"), b"no image")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_pipes_and_folders_are_no_images(make, tmp_path: Path) -> None:
+    make(tmp_path / "x.jpg")
+    for function in (reading.read, reading.shape, reading.check):
+        with pytest.raises(UserError, match="x.jpg: not a file"):
+            function(tmp_path / "x.jpg")

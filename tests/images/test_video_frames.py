@@ -6,9 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import av.stream
 import numpy as np
 import pytest
-from clips import broken, write
+from clips import audio, broken, write
 from PIL import Image
 
 from stages.core.errors import UserError
@@ -120,3 +122,62 @@ def test_count_and_gaps(tmp_path: Path) -> None:
     tmp_path.mkdir()
     with pytest.raises(UserError, match="no frames"):
         video_frames.count(tmp_path)
+
+
+def streams(path: Path, *shapes: tuple[int, int], default: int, ratio: str = "1") -> Path:
+    """A video of several streams, of pixels of an odd shape; stream `default` is the player's."""
+    with av.open(str(path), "w") as container:
+        made = []
+        for number, (width, height) in enumerate(shapes):
+            stream: Any = container.add_stream("libx264", rate=4)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.sample_aspect_ratio = Fraction(ratio)
+            is_default = av.stream.Disposition.default if number == default else 0
+            stream.disposition = is_default
+            made.append(stream)
+        for _ in range(8):
+            for stream, (width, height) in zip(made, shapes, strict=True):
+                grey = np.full((height, width, 3), 90, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, "rgb24")))
+        for stream in made:
+            container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("default", [0, 1])
+def test_of_several_streams_the_players_is_shown(tmp_path: Path, default: int) -> None:
+    shapes = ((64, 48), (48, 32))
+    path = streams(tmp_path / "a.mkv", *shapes, default=default)
+    assert next(video_frames.frames(path)).size == shapes[default]
+
+
+@pytest.mark.parametrize(("ratio", "size"), [("4/3", (85, 48)), ("1/2", (64, 96)), ("1", (64, 48))])
+def test_pixels_that_are_no_squares_are_stretched(tmp_path: Path, ratio: str, size: Any) -> None:
+    path = streams(tmp_path / "a.mp4", (64, 48), default=0, ratio=ratio)
+    assert next(video_frames.frames(path)).size == size
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+    """First in the file, as music programs put it; and alone beside sound."""
+    film, cover = write(tmp_path / "film.mp4", 9), tmp_path / "cover.png"
+    Image.new("RGB", (20, 20), "red").save(cover)
+    for name, source in (("both.mp4", film), ("sound.mp4", audio(tmp_path / "a.mp4"))):
+        with av.open(str(tmp_path / name), "w") as out, av.open(str(cover)) as picture:
+            art = out.add_stream_from_template(picture.streams.video[0])
+            art.disposition = av.stream.Disposition.attached_pic
+            with av.open(str(source)) as played:
+                stream = out.add_stream_from_template(played.streams[0])
+                packets = [(art, next(picture.demux(video=0)))]
+                packets += [(stream, p) for p in played.demux() if p.dts is not None]
+                for to, packet in packets:
+                    packet.stream = to
+                    out.mux(packet)
+    assert next(video_frames.frames(tmp_path / "both.mp4")).size == (64, 48)
+    with pytest.raises(UserError, match="sound.mp4: no images in it"):
+        next(video_frames.frames(tmp_path / "sound.mp4"))
+
+
+def test_a_pipe_is_no_video(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(UserError, match="a.mp4: not a file"):
+        next(video_frames.frames(tmp_path / "a.mp4"))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from stages.core.errors import UserError
 from stages.nets import backbone, layers
-from stages.nets.backbone import Backbone
+from stages.nets.backbone import Backbone, Sizes
 
 torch.set_num_threads(1)
 SWIN = "swin_tiny_patch4_window7_224"
@@ -69,7 +69,7 @@ def test_channels_last_maps() -> None:
 
 def test_swin_has_its_channels_last() -> None:
     net = built(SWIN)
-    assert (net.dim, net.pool, net.side, net.patch) == (768, "avg", None, (4, 4))
+    assert (net.dim, net.pool, net.sizes) == (768, "avg", Sizes(patch=(4, 4)))
     x = images(224, 1)
     with torch.inference_mode():
         y, features = net(x), net.net.forward_features(x)

@@ -115,7 +115,6 @@ BAD = {
     "strategy": ({"fuse.strategy": "maxmim"}, ("fuse", TRAIN, "data/whitened", "t", "f.h5"), "did you mean 'maxmin'"),
     "batch": ({"fuse.batch": 99}, ("fuse", TRAIN, "data/whitened", "t", "f.h5"), "only"),
     "dim": ({"whiten.dim": 9999}, ("whiten", "a", TRAIN, "data/features/a.h5", "w.h5", "x.h5"), "set whiten.dim to at most"),
-    "fuse dim": ({"fuse.dim": 9999}, ("fuse", TRAIN, "data/whitened", "t", "f.h5"), "set it to at most"),
     "teacher": ({}, ("extract", "aa", TRAIN, "x.h5"), "did you mean 'a'"),
     "student": ({"student": "resnet8"}, ("train", TRAIN, "data/targets", "s", "u"), "did you mean"),
     "dataset": ({"prepare.dataset": "dmeo"}, ("prepare", "p"), "did you mean 'demo'"),

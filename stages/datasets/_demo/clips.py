@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from ...core import files
 from .buildings import generator, pick, shade
 from .facades import facade
 from .scenes import look, render
@@ -152,8 +152,10 @@ def encode(path: Path, clip: Clip, by: Edit, size: tuple[int, int], fps: int) ->
     begin, end = (share * clip.seconds for share in by.part)
     count = max(int((end - begin) / by.speed * fps), 1)
     option = {"crf": str(by.quality)} if by.codec == "libx264" else {}
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with av.open(str(scratch), "w", format="mp4") as container:
+    with (
+        files.atomic(path, sync=False) as scratch,
+        av.open(str(scratch), "w", format="mp4") as container,
+    ):
         stream: Any = container.add_stream(
             by.codec, rate=fps, options={"preset": "veryfast", **option}
         )
@@ -165,7 +167,6 @@ def encode(path: Path, clip: Clip, by: Edit, size: tuple[int, int], fps: int) ->
             image = _edited(clip.frame(begin + n * by.speed / fps), by)
             container.mux(stream.encode(av.VideoFrame.from_image(image)))
         container.mux(stream.encode())
-    os.replace(scratch, path)
 
 
 def _edited(image: Image.Image, by: Edit) -> Image.Image:

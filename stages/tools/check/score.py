@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import typer
 
-from ...core import console, files, store
+from ...core import console, contents, files, store
 from ...core.errors import UserError
 from ...core.plugins import nearest
 from ...datasets import revisitop
 from ...images.sets import checked_start
 from ...retrieval import metrics, rank, scoring_rules, video
 from ...retrieval.ground_truth import GroundTruth
-from ...retrieval.lazy_rows import Joined, Picked
+from ...retrieval.lazy_rows import Joined, Picked, Unit
 
 app = console.app()
 KIND = "descriptors"
@@ -51,7 +51,7 @@ def main(
     queries, searched = store.Stored(query, KIND), store.Stored(database, KIND)
     values = read_truth(ground_truth)
     kept = database_rows(searched, values, str(ground_truth))
-    ids = searched["image_id"][kept]
+    ids = searched.ids()[kept]
     truth = GroundTruth.parse(values, ids, str(ground_truth))
     files_searched = [searched]
     if distractors is not None:
@@ -66,9 +66,10 @@ def main(
         ranks = ranks_of_videos(queries, searched, rows, kept, truth, similarity)
         count = len(kept)
     else:
-        own = Picked(searched["descriptor"], kept)
-        joined = Joined([own, *(f["descriptor"] for f in files_searched[1:])])
-        ranks, count = rank.ranks(queries["descriptor"][rows], joined, truth.lists), len(joined)
+        parts = [Unit(f["descriptor"]) for f in files_searched]
+        joined = Joined([Picked(parts[0], kept), *parts[1:]])
+        asked = contents.unit(queries["descriptor"][rows])
+        ranks, count = rank.ranks(asked, joined, truth.lists), len(joined)
     scores = truth.protocol.all_scores(ranks)
     if not scores:
         raise UserError(f"{ground_truth}: no query has a positive, so there is nothing to score")
@@ -105,7 +106,7 @@ def refuse_other_width(queries: store.Stored, searched: list[store.Stored]) -> N
 
 def query_rows(queries: store.Stored, truth: GroundTruth) -> np.ndarray:
     """(q,) rows of the queries of `truth` in their file. Raises UserError for missing ones."""
-    row = {str(image_id): i for i, image_id in enumerate(queries["image_id"])}
+    row = {str(image_id): i for i, image_id in enumerate(queries.ids())}
     if missing := [q.image_id for q in truth.queries if q.image_id not in row]:
         raise UserError(
             f"{queries.path}: {len(missing)} queries are not in it, the first: {missing[0]}"
@@ -165,7 +166,7 @@ def clips(stored: store.Stored) -> video.Clips:
     start = checked_start(start, len(ids), str(stored.path))
     if start[-1] != len(rows):
         raise UserError(f"{stored.path}: start counts {start[-1]} frames, there are {len(rows)}")
-    return video.Clips((rows,), start)
+    return video.Clips((rows,), start, contents.unit)
 
 
 def database_rows(searched: store.Stored, values: object, where: str) -> np.ndarray:

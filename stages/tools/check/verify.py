@@ -39,7 +39,7 @@ def main(
         if not is_network(given, name):
             console.result(f"{name}: ready descriptors, no network to run")
             continue
-        file = store.Stored(features / f"{name}.h5", "features")
+        file = store.Stored(features / f"{name}.h5", "features").of_teacher(name)
         rows = sample(len(stored_views.view_image), views, seed)
         live = run_live(given, name, stored_views, rows)
         kept = file["descriptor"]

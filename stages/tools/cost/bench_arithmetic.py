@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import fuse as fusing
 from ... import whiten as whitening
-from ...core import console, runtime, stopwatch, store
+from ...core import console, contents, runtime, stopwatch, store
 from ...distill.prototypes import fit_projection
 from ...retrieval import rank as ranking
 from ...retrieval import video as comparing
@@ -21,7 +21,8 @@ from .timing import Row, alternate, quietly
 def whiten(folder: Path, times: int, *, rows: int = 20000, dim: int = 1280) -> Row:
     """`whiten`'s moments of a stored file against one x.T @ x and reading the rows."""
     file = folder / "features.h5"
-    x = np.random.default_rng(0).standard_normal((rows, dim)).astype(np.float16)
+    drawn = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)
+    x = contents.unit(drawn).astype(np.float16)
     store.write(file, "features", {"descriptor": x})
     p = whitening.Params(
         method="pca", dim=dim, exponent=0.5, floor=1e-5, samples=rows, pairs=1, shrinkage=0, seed=0

@@ -19,7 +19,7 @@ from .timing import Row, alternate, quietly
 
 def extract(
     folder: Path, times: int, *, model: str = "resnet50", images: int = 96, views: int = 8,
-    px: int = 160, batch: int = 32,
+    px: int = 160, batch: int = 32, source_px: int = 256,
 ) -> Row:  # fmt: skip
     """`extract`'s loop over stored views of images against the forward on resident tensors."""
     import torch
@@ -30,7 +30,7 @@ def extract(
 
     device = runtime.device()
     net = embed.ready(Backbone(model).eval(), device)
-    stored = bench_inputs.images(folder, images, views, 256)
+    stored = bench_inputs.images(folder, images, views, source_px)
     p = extracting.Params(batch=batch, precision="float32")
     first = Replay(stored, px).rows(range(batch))
     resident = embed.as_input(torch.from_numpy(first), device)

@@ -172,7 +172,8 @@ def _whole(values: dict[str, Any], model: str, view_px: int, own_px: int | None 
 
 
 def _whitened(p: dict[str, Any], teacher: str, own: int) -> int:
+    """Dimensions of a teacher after whitening, at most."""
     if p["method"] == "none":
         return own
     dim = p["dim"][teacher] if isinstance(p["dim"], dict) else p["dim"]
-    return int(min(dim, own))
+    return own if dim == "auto" else int(min(dim, own))  # auto: all of them, at most

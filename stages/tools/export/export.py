@@ -10,7 +10,6 @@ metadata say how an image is turned into that, and at which scales it is describ
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +70,9 @@ def main(
         "anti-aliasing; unit descriptors summed, then unit length",
     }  # fmt: skip
     sample = sample_of(images, how.px or net.image_px)
-    with tempfile.TemporaryDirectory(dir=_parent(out), prefix=".export-") as scratch:
-        folder = Path(scratch, "exported")
-        folder.mkdir()
+    with files.unfinished(out.resolve()) as folder:
+        _forget_old_scratch(folder.parent)
+        files.check_room(folder, 3 * students.weight_bytes(net))  # in both programs and beside them
         written = programs.write(net, about, folder, names)
         speed = {n: programs.compare(net, folder / n, about, sample) for n in written}
         if out.suffix:
@@ -134,10 +133,10 @@ def replace(made: Path, out: Path) -> None:
     os.replace(made, out)
 
 
-def _parent(out: Path) -> Path:
-    parent = out.resolve().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    return parent
+def _forget_old_scratch(parent: Path) -> None:
+    """Remove what killed exports of version 0.1 left beside theirs."""
+    for left in parent.glob(".export-*/exported"):
+        shutil.rmtree(left.parent, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Exported programs: written by torch, run, and compared with the network they come from."""
 
 import copy
+import io
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ import numpy as np
 
 from ...core import console, stopwatch
 from ...core.errors import UserError
+from ...nets import onnx_file
 from ...retrieval.onnx_student import METADATA, Exported
 
 if TYPE_CHECKING:
@@ -29,14 +32,15 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            console.say("exporting (half a minute for a small network, longer on a busy machine)")
+            console.say("exporting: minutes where the network is large or the machine busy")
             program = torch.export.export(
                 exportable(net), (example,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
             )
             if "model.pt2" in names:
-                torch.export.save(
-                    program, folder / "model.pt2", extra_files={f"{METADATA}.json": text}
-                )
+                # By way of memory: where the disk is full, torch's own writer ends the process.
+                kept = io.BytesIO()
+                torch.export.save(program, kept, extra_files={f"{METADATA}.json": text})
+                _write(folder / "model.pt2", kept.getbuffer())
             if "model.onnx" in names:
                 made = torch.onnx.export(
                     program, (), dynamo=True, verbose=False, external_data=False,
@@ -44,7 +48,8 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
                 )  # fmt: skip
                 assert made is not None
                 made.model.metadata_props[METADATA] = text
-                made.save(folder / "model.onnx")
+                model = made.model_proto.SerializeToString()
+                _write(folder / "model.onnx", onnx_file.sealed(model))
         except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
             line = next((ln for ln in str(error).splitlines() if ln.strip()), type(error).__name__)
             raise UserError(
@@ -52,6 +57,20 @@ def write(net: "nn.Module", about: dict[str, Any], folder: Path, names: list[str
                 f"({line.strip()[:150]}); choose another backbone (`student` in params.yaml)"
             ) from None
     return names
+
+
+def _write(file: Path, data: bytes | memoryview) -> None:
+    """Raise UserError, one line, where the disk does not take it."""
+    try:
+        with open(file, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:
+        raise UserError(
+            f"{file.name}: {len(data) >> 20} MiB cannot be written to {file.parent.parent.parent} "
+            f"({error.strerror}); nothing is left there"
+        ) from None
 
 
 def exportable(net: "nn.Module") -> "nn.Module":

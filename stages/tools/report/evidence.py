@@ -1,6 +1,7 @@
 """What the report shows of a run's files: stages and times, teachers in the fusion, queries."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def flow(run: Run) -> list[dict[str, Any]]:
         ("prepare", views or f"dataset {p['prepare']['dataset']}", ["prepare"]),
         ("extract", f"{len(teachers)} teachers describe every view once",
          [f"extract@{t}" for t in teachers]),
-        ("whiten", f"{p['whiten']['method']}, {_dims(p['whiten']['dim'])} dimensions each",
+        ("whiten", _whitenings(run),
          [f"whiten@{t}" for t in teachers]),
         ("fuse", f"{p['fuse']['strategy']} of {len(p['ensemble'])}, {p['fuse']['epochs']} epochs "
          f"of batches of {p['fuse']['batch']} pairs", ["fuse"]),
@@ -164,8 +165,33 @@ def _images_and_views() -> str:
     return f"{len(views.group)} {noun}, {groups} groups, {len(views.view_image)} views"
 
 
-def _dims(dim: int | dict[str, int]) -> str:
-    return str(dim) if isinstance(dim, int) else " to ".join(map(str, sorted({*dim.values()})))
+def whitening(teachers: Iterable[str]) -> list[dict[str, Any]]:
+    """By teacher whose whitening was chosen here: what was taken, and the best of each method."""
+    rows = []
+    for teacher in teachers:
+        try:
+            about = store.Stored(Path(f"models/whitening/{teacher}.h5"), "whitening").attributes
+        except UserError:
+            continue
+        if "tried" not in about:
+            continue
+        best: dict[str, list[Any]] = {}
+        for candidate in json.loads(about["tried"]):
+            if candidate[4] > best.get(candidate[0], [-1.0])[-1]:
+                best[candidate[0]] = candidate
+        rows.append({"teacher": teacher, "by": about["chosen_by"], "taken": about["method"],
+                     "count": len(json.loads(about["tried"])), "best": best})  # fmt: skip
+    return rows
+
+
+def _whitenings(run: Run) -> str:
+    """Methods and dimensions of the teachers' whitening, as far as the files say."""
+    p, models = run.params["whiten"], next(iter(run.models.values()))
+    dims = {int(models[t].get("whitened_dim", 0)) for t in run.params["teachers"]} - {0}
+    method = "chosen for each teacher" if p["method"] == "auto" else p["method"]
+    if not dims:
+        return method
+    return f"{method}, {' to '.join(map(str, sorted({min(dims), max(dims)})))} dimensions"
 
 
 def _total(seconds: list[float | None]) -> float | None:

@@ -50,7 +50,8 @@ def main(
     costs = timed([run, *others], speed)
     page = {
         "title": title(run), "sets": [section(run, others, data, costs) for data in run.metrics],
-        "flow": evidence.flow(run), "fusion": fusion(run), "curves": curves([run, *others]),
+        "flow": evidence.flow(run),
+        "chosen": evidence.whitening(run.params["teachers"]), "fusion": fusion(run), "curves": curves([run, *others]),
         "steps": training(run), "experiments": [experiment(o, run) for o in others],
         "comparison": compared(comparison), "machine": latency.machine(), "about": about(run),
     }  # fmt: skip
@@ -72,7 +73,7 @@ def title(run: Run) -> dict[str, Any]:
         "best": best, "teacher": whitened[best],
         "ensemble": scores["ensemble"][difficulty]["map"], "dim": run.config["dim"],
         "teachers": len(run.params["ensemble"]), "start_is_kept": run.config.get("step") == 0,
-        "start": start_of(run),
+        "start": start_of(run), "no_steps": run.no_steps,
     }  # fmt: skip
 
 
@@ -164,7 +165,8 @@ def experiment(other: Run, base: Run) -> dict[str, Any]:
                 "comparable": other.fingerprint(data) == base.fingerprint(data),
             }
         )  # fmt: skip
-    return {"name": other.name, "changes": runs.differences(other, base), "sets": sets}
+    changes = runs.differences(other, base)
+    return {"name": other.name, "changes": changes, "sets": sets, "no_steps": other.no_steps}
 
 
 def compared(path: Path) -> dict[str, Any] | None:

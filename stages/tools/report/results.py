@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from ...core import console, files, params
+from ...core import committed, console, files, params
 from ...core.errors import UserError
 from ...retrieval import score_table, scoring_rules
 from . import runs, table
@@ -29,9 +29,12 @@ def main(
     results: Path = typer.Option(Path("data/results"), help="The folder that evaluate wrote."),
     against: Path = typer.Option(None, help="The results folder of another run, to compare with."),
     params_file: Path = params.OPTION,
+    rules: bool = typer.Option(False, "--rules", help="Print the scoring rules of every model."),
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print the scores of the latest run."""
+    for line in notes(results, params_file):
+        console.say(line)
     table = score_table.renamed(files.read_json(results / "metrics.json"), f"{results}")
     if json:
         console.result(files.to_json(table).rstrip())
@@ -43,11 +46,12 @@ def main(
         for data, scores in table.items()
     }
     console.result(score_table.as_text(table))
-    rules = scoring_rules.read(results)
-    for name, of_models in rules.items():
-        console.result("\n".join(scoring_rules.lines(name, of_models)))
+    scored_by = scoring_rules.read(results)
+    for name, of_models in scored_by.items():
+        lines = scoring_rules.lines(name, of_models) if rules else [in_short(name, of_models)]
+        console.result("\n".join(lines))
     if against is not None:
-        compared(table, rules, against)
+        compared(table, scored_by, against)
     for line in costs(results, params_file):
         console.result(line)
     about = files.read_json(results / "models.json")
@@ -58,6 +62,22 @@ def main(
             f"plots: {', '.join(str(p) for p in plots(results, name))}"
         )
     console.result(f"\n{NEXT}")
+
+
+def notes(results: Path, params_file: Path) -> Iterator[str]:
+    """What to know before the scores: settings that an experiment left, a training of no steps."""
+    if line := committed.note(params_file):
+        yield f"{line}; `dvc exp run -S` leaves its values in {params_file}"
+    config = results.parent.parent / "models/student/config.json"
+    known = results.parent.name == "data" and config.is_file()
+    if known and (line := runs.no_steps(files.read_json(config))):
+        yield line
+
+
+def in_short(name: str, models: dict[str, scoring_rules.ScoringRules]) -> str:
+    """The rules of a set in a line, with the digest of the student's."""
+    own = models.get("student") or next(iter(models.values()))
+    return f"{name}: {own.rules}, {own.database} images searched [{own.digest}]; --rules says more"
 
 
 def compared(

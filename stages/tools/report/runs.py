@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...core import params
+from ...core import committed, params
 from ...core.errors import UserError
 from ...core.plugins import nearest
 from ...retrieval import metrics, protocols, scoring_rules
@@ -80,6 +80,11 @@ class Run:
         """Those that were scored, easiest first."""
         return protocols.in_order(self.metrics[data]["student"])
 
+    @property
+    def no_steps(self) -> str:
+        """That training ran no step, where it ran none; empty else."""
+        return no_steps(self.config)
+
     def fingerprint(self, data: str) -> str:
         """Digest of the student's scoring rules: scores with the same digest can be compared."""
         return self.rules[data]["student"].digest
@@ -100,6 +105,13 @@ class Run:
             config = {**self.config, "head": False, "dim": dim}
             return latency.of_student(config, px, scales)
         return latency.of_teacher(self.params["teachers"][model], px, scales)
+
+
+def no_steps(config: dict[str, Any]) -> str:
+    """That the training of a student, by its config.json, ran no step; empty where it ran some."""
+    if config.get("steps") != 0:
+        return ""
+    return "0 steps ran: nothing was trained (train.epochs), the student is its start"
 
 
 def workspace(params_file: Path) -> Run:
@@ -154,7 +166,7 @@ def names() -> list[str]:
 
 def differences(run: Run, base: Run) -> list[tuple[str, Any, Any]]:
     """(dotted key, value in `base`, value in `run`) of every parameter that differs."""
-    a, b = _flat(base.params), _flat(run.params)
+    a, b = committed.flat(base.params), committed.flat(run.params)
     return [(k, a.get(k), b.get(k)) for k in dict.fromkeys((*a, *b)) if a.get(k) != b.get(k)]
 
 
@@ -202,13 +214,3 @@ def _of_queries(rows: Iterable[dict[str, str]]) -> dict[tuple[str, str, str], di
 
 def _of_steps(rows: Iterable[dict[str, str]]) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in row.items() if v} for row in rows]
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict) or not values:
-        return {prefix: values}
-    return {
-        k: v
-        for key, value in values.items()
-        for k, v in _flat(value, f"{prefix}.{key}" if prefix else str(key)).items()
-    }

@@ -64,9 +64,9 @@ def cost(run: Run, data: str, label: str, costs: Known) -> dict[str, Any]:
     measured = costs.get(files.digest_of(spec), {}) if spec else {}
     dim = int(about["dim"])
     if state == "whitened" and name:
-        dim = whitened_dim(run, name, dim)
+        dim = whitened_dim(run, data, name, dim)
     elif label == "asymmetric":
-        dim = int(run.params["fuse"]["dim"])
+        dim = int(run.config["dim"])
     count = measured.get("parameters")
     return {
         "ms": measured.get("ms"), "parameters": count / 1e6 if count else None, "dim": dim,
@@ -74,9 +74,11 @@ def cost(run: Run, data: str, label: str, costs: Known) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def whitened_dim(run: Run, teacher: str, own: int) -> int:
+def whitened_dim(run: Run, data: str, teacher: str, own: int) -> int:
     """Dimensions of a teacher after whitening; `own`: before."""
-    p = run.params["whiten"]
+    if (dim := run.models[data][teacher].get("whitened_dim")) is not None:
+        return int(dim)
+    p = run.params["whiten"]  # of an earlier version: never auto
     if p["method"] == "none":
         return own
     return int(p["dim"][teacher] if isinstance(p["dim"], dict) else p["dim"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core import store
+from ...core import console, contents, store
 from ...core.errors import UserError
 from ...retrieval.onnx_student import Exported, refuse_other
 from . import generations as indexes
@@ -56,19 +56,19 @@ def answers(index: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
 
 
 def ready(source: Path, dim: int | None = None) -> tuple[store.Stored, np.ndarray, list[str]]:
-    """A descriptor file, its (n, d) float32 rows and its ids.
+    """A descriptor file, its (n, d) float32 rows, of unit length, and its ids.
 
-    Raises UserError unless it holds one finite descriptor per image (of `dim` dimensions).
+    Raises UserError unless it holds one descriptor per image (of `dim` dimensions).
     """
     stored = store.Stored(source, "descriptors")
-    rows = np.asarray(stored["descriptor"], dtype=np.float32)
-    if rows.ndim != 2 or "start" in stored or not np.isfinite(rows).all():
-        raise UserError(f"{source}: does not hold one finite descriptor per image; describe again")
-    ids = [str(i) for i in stored["image_id"]]
-    if len(ids) != len(rows):
-        raise UserError(f"{source}: its datasets have different lengths; describe again")
-    if not len(rows):
+    if "start" in stored:
+        raise UserError(f"{source}: does not hold one descriptor per image; describe again")
+    ids = [str(i) for i in stored.ids()]
+    if not ids:
         raise UserError(f"{source}: holds no descriptors; describe again")
+    rows = contents.unit(stored["descriptor"])
+    if not stored.unit:
+        console.say(f"{source}: its rows are not of unit length; their directions are compared")
     if dim is not None:
         refuse_width(source, rows, dim)
     return stored, rows, ids

@@ -1,15 +1,17 @@
 """Choose the score from which a result counts as a match, and keep it with the index.
 
     whiten-mtd calibrate my-index --rate 0.01
+    whiten-mtd calibrate my-index --precision 0.8
     whiten-mtd calibrate my-index --measure data/prepared/evaluation/mine.h5
 
 The images of the validation groups are described by the index's own student. A pair of images of
 different groups is a false match where its score reaches the threshold; `--rate` is their share.
-What that means for a whole search of this index is printed too, or calibrated by `--per search`.
+`--precision` chooses the threshold by the share of right ones among the matches instead, which is
+measured in any case: on searches for the images of the validation groups. What a rate means for a
+whole search of this index is printed too, or calibrated by `--per search`.
 An index holds images, so of videos single frames are compared, those of different videos only.
 """
 
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,29 +23,14 @@ from ...core import console, files
 from ...core.errors import UserError
 from ...images.sets import EvaluationSet
 from ...retrieval.onnx_student import Exported
-from . import answers, faiss_index
+from . import answers, faiss_index, matches
 from . import generations as indexes
 from .generations import Index
+from .matches import Labelled, Results
 
 app = console.app()
 FRAMES = 8  # of a video, evenly spaced: more of them look alike
 FEW_GROUPS = 20  # below it the rate on other groups is not much like the one asked for
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Described images: the group of what each shows, and the row of its set that it is of (its
-    own, or the video's whose frame it is)."""
-
-    rows: np.ndarray
-    group: np.ndarray
-    source: np.ndarray
-    files: list[str]
-
-    @property
-    def videos(self) -> bool:
-        """Whether the images are frames of videos."""
-        return len(np.unique(self.source)) < len(self.source)
 
 
 @app.command()
@@ -54,12 +41,15 @@ def main(
     ),
     rate: float = typer.Option(0.01, help="Share of false matches to allow, 0 to 1."),
     per: str = typer.Option("pair", help="Of pairs, or of searches: pair or search."),
+    precision: float = typer.Option(None, help="Share of matches to be right; instead of --rate."),
     measure: Path = typer.Option(None, help="Also measure the threshold on this other set."),
     model: Path = typer.Option(None, help="An exported student, where the index has none in it."),
 ) -> None:
     """Calibrate INDEX at a false-match rate."""
     if not 0 < rate < 1 or per not in ("pair", "search"):
         raise UserError("--rate is a share between 0 and 1, --per is pair or search")
+    if precision is not None and not 0 < precision <= 1:
+        raise UserError("--precision is a share between 0 and 1")
     indexes.current(index)  # before anything is made in a folder that is no index
     with indexes.writing(index):
         opened, net = answers.open_index(index, model)
@@ -70,11 +60,16 @@ def main(
                 f"{images}: {len(scores)} {per}s of different things cannot tell a rate of "
                 f"{rate:g}; give more images, or a rate of at least {1 / max(len(scores), 1):.2g}"
             )
+        results = matches.first_results(opened, known)
         threshold = threshold_at(scores, rate)
+        if precision is not None:
+            threshold = precise(results, precision, images)
+            rate = float((scores >= threshold).mean())
         groups = len(np.unique(known.group))
         calibration = {
             "threshold": threshold, "rate": rate, "per": per, "samples": len(scores),
             "groups": groups, "images": files.digest_of(known.files),
+            **matches.meaning(results, threshold),
         }  # fmt: skip
         columns = indexes.images_of(index / f"{opened.generation:06d}")
         names = ("id", "root", "path", "image_id", "bytes")
@@ -85,10 +80,39 @@ def main(
             f"warning: {groups} groups are few: pairs of the same two groups score "
             f"alike, and other groups may match several times as often; {FEW_GROUPS} tell more"
         )
-    console.result(f"threshold {threshold:.4f}, at {100 * rate:g} % false matches per {per}")
+    chosen = f"threshold {threshold:.4f}, at {100 * rate:.3g} % false matches per {per}"
+    console.result(f"{chosen}; {matches.words(calibration)}")
+    if advice := better(results, calibration):
+        console.say(advice)
     report(opened, known, threshold, images)
     if measure is not None:
         report(opened, labelled(measure, net), threshold, measure)
+
+
+def precise(results: Results, precision: float, images: Path) -> float:
+    """The threshold of that precision. Raises UserError where none reaches it."""
+    threshold = results.reaching(precision)
+    if threshold is None:
+        raise UserError(
+            f"--precision {precision:g}: no threshold reaches it on {images}; the best one has "
+            f"{results.best():.2f}; nothing was changed"
+        )
+    return threshold
+
+
+def better(results: Results, calibration: dict[str, Any]) -> str:
+    """Which threshold would make a match worth its green frame; empty where this one does."""
+    wanted = matches.RELIABLE_FROM
+    if matches.about(calibration)["reliable"] or not calibration["usable"]:
+        return ""
+    threshold = results.reaching(wanted)
+    if threshold is None:
+        return f"matches are not shown green: no threshold reaches a precision of {wanted:g}"
+    recall = 100 * (results.at(threshold)["recall"] or 0)
+    return (
+        f"matches are shown green from a precision of {wanted:g} on: `--precision {wanted:g}` "
+        f"gives it, by a threshold of {threshold:.4f} that finds {recall:.0f} %"
+    )
 
 
 def report(opened: Index, known: Labelled, threshold: float, of: Path) -> None:

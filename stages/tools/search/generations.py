@@ -149,11 +149,11 @@ def write(
     """Write a new generation and switch to it; returns its number. Call it within `writing`."""
     existing = generations(folder)
     number = (existing[-1] if existing else 0) + 1
-    place, scratch = folder / f"{number:06d}", folder / f".{number:06d}.{os.getpid()}.tmp"
+    place = folder / f"{number:06d}"
     if not existing:
         (folder / FIRST).touch()
-    scratch.mkdir()
-    try:
+    with files.unfinished(place) as scratch:
+        scratch.mkdir()
         faiss.write_index(index, str(scratch / "index.faiss"))
         store.write(scratch / "images.h5", "images", images)
         about = {k: v for k, v in about.items() if k not in ("digest", OLD_COUNT)}
@@ -164,8 +164,6 @@ def write(
             scratch / "index.json", files.to_json({**about, "digest": files.digest_of(about)})
         )
         os.replace(scratch, place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     point(folder, number)
     (folder / FIRST).unlink(missing_ok=True)
     _prune(folder, number)

@@ -18,7 +18,7 @@ from ...core import console
 from ...core.errors import UserError
 from ...images import reading
 from .. import pages
-from . import front, sockets
+from . import front, matches, sockets
 from .live_index import Refusal, Service
 from .uploads import upload
 
@@ -52,6 +52,7 @@ async def page(service: Service, request: Request) -> Response:
     text = pages.render(
         "serve.html", index=service.folder.name, images=len(loaded.index),
         generation=loaded.index.generation, nonce=nonce,
+        means=matches.words(loaded.index.about.get("calibration")),
     )  # fmt: skip
     policy = (
         f"default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'nonce-{nonce}'; "
@@ -74,6 +75,7 @@ async def search(service: Service, request: Request) -> Response:
     seconds = time.perf_counter() - start
     service.counts.search_seconds.observe(seconds)
     about = {"generation": loaded.index.generation, "images": len(loaded.index)}
+    about |= matches.about(loaded.index.about.get("calibration"))
     return JSONResponse({**answer, **about, "milliseconds": round(1000 * seconds)})
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import typer
 
-from ...core import console
+from ...core import console, contents
 from ...core.errors import UserError
-from ...images import listing
+from ...images import listing, own
 from ...retrieval.onnx_student import Exported, identity_of, refuse_other
 from . import answers, faiss_index
 from . import generations as indexes
@@ -31,7 +31,7 @@ app = console.app()
 
 @dataclass(frozen=True)
 class Source:
-    """Described images of one source: `rows` (n, dim) float32, rounded to float16."""
+    """Described images of one source: `rows` (n, dim) float32 of unit length, from float16."""
 
     name: str
     root: Path
@@ -161,15 +161,13 @@ def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> 
     root = root.resolve()
     new = [p for p in paths if lengths.get(str(root / p), -2) != _length(root / p)]
     rows, kept, errors = net.images([root / p for p in new])
-    for line in errors[:5]:
-        console.say(f"left out: {line}")
-    if len(errors) > 5:
-        console.say(f"left out: {len(errors) - 5} more")
     if not kept and not lengths:
-        raise UserError(f"{source}: none of its {len(paths)} images can be read")
+        first = f"; {errors[0]}" if errors else ""
+        raise UserError(f"{source}: none of its {len(paths)} images can be read{first}")
+    own.tell_left_out(errors, len(new), "images")
     new = [new[i] for i in kept]
-    return Source(str(source), root, rows.astype(np.float16).astype(np.float32), new, new,
-                  net.identity())  # fmt: skip
+    kept_rows = contents.unit(rows.astype(np.float16))  # as a descriptor file has them
+    return Source(str(source), root, kept_rows, new, new, net.identity())
 
 
 def parts_of_one(parts: list[Source], identity: dict[str, Any], whose: str, dim: int) -> None:

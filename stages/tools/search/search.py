@@ -15,10 +15,10 @@ import typer
 
 from ...core import console, files
 from ...core.errors import UserError
-from ...images import listing
+from ...images import listing, own
 from ...retrieval.onnx_student import identity_of, refuse_other
 from .. import pages
-from . import answers
+from . import answers, matches
 from . import generations as indexes
 from .generations import Index
 
@@ -39,22 +39,26 @@ def main(
     if html is not None:
         refuse_page(html)
     opened = indexes.read(index)
-    names, rows = described(opened, queries, model)
+    names, rows, left_out = described(opened, queries, model)
     results = [
         {"query": name, **answer}
         for name, answer in zip(names, answers.answers(opened, rows, top), strict=True)
     ]
+    calibration = opened.about.get("calibration")
     about = {
         "index": str(index), "generation": opened.generation, "images": len(opened),
-        "threshold": (opened.about.get("calibration") or {}).get("threshold"),
+        **matches.about(calibration),
     }  # fmt: skip
+    if means := matches.words(calibration):
+        console.say(means)
     if html is not None:
         files.write_text(html, page(opened, results))
         console.say(f"{html}: {len(results)} queries")
     if json:
-        console.result(files.to_json({**about, "answers": results}).rstrip())
+        said = {**about, "answers": results, "left_out": left_out}
+        console.result(files.to_json(said).rstrip())
     elif html is None or not results:
-        console.result(as_text(results))
+        console.result(as_text(results, about))
 
 
 def refuse_page(html: Path) -> None:
@@ -66,9 +70,15 @@ def refuse_page(html: Path) -> None:
     pages.is_page(html)
 
 
-def described(index: Index, queries: list[Path], model: Path | None) -> tuple[list[str], Any]:
-    """(names, (q, dim) rows) of all queries. Raises UserError where one cannot be read."""
+def described(
+    index: Index, queries: list[Path], model: Path | None
+) -> tuple[list[str], Any, list[str]]:
+    """(names, (q, dim) rows, a line on each that cannot be read) of all queries.
+
+    Raises UserError where none can be read.
+    """
     names: list[str] = []
+    left_out: list[str] = []
     rows: list[np.ndarray] = []
     net = None
     for query in queries:
@@ -83,21 +93,26 @@ def described(index: Index, queries: list[Path], model: Path | None) -> tuple[li
         single = query.is_file() and query.suffix.lower() != ".txt"
         root, paths = (query.parent, [query.name]) if single else listing.listed(query)
         query_rows, kept, errors = net.images([root / p for p in paths])
-        if errors:
-            raise UserError(errors[0])
+        left_out += errors
         names += [str(root / paths[i]) for i in kept]
         rows.append(query_rows)
-    return names, np.concatenate(rows)
+    if left_out and not names:
+        raise UserError(left_out[0])
+    own.tell_left_out(left_out, len(left_out) + len(names), "queries")
+    return names, np.concatenate(rows), left_out
 
 
-def as_text(results: list[dict[str, Any]]) -> str:
-    """Rank, score, match (=) and path of every result, one block per query."""
+def as_text(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """Rank, score, match (= or, where many are wrong, ?) and path of every result, by query."""
     lines = []
+    found = "   match" if about["reliable"] else "   perhaps a match"
     for answer in results:
-        verdict = {None: "", True: "   match", False: "   no match"}[answer["match"]]
+        verdict = {None: "", True: found, False: "   no match"}[
+            answer["match"] if about["usable"] else None
+        ]
         lines.append(f"{console.clean(answer['query'])}{verdict}")
         for rank, r in enumerate(answer["results"], 1):
-            mark = "=" if r["match"] else " "
+            mark = ("=" if about["reliable"] else "?") if r["match"] and about["usable"] else " "
             path = console.clean(r["path"])
             lines.append(f"{rank:5} {r['score']:8.4f} {mark} {path}")
     return "\n".join(lines)
@@ -115,9 +130,11 @@ def page(index: Index, results: list[dict[str, Any]]) -> str:
         }
         for answer in results
     ]
+    calibration = index.about.get("calibration")
     return pages.render(
         "search.html", answers=shown, index=str(index.folder), generation=index.generation,
-        images=len(index), calibration=index.about.get("calibration"),
+        images=len(index), calibration=calibration,
+        means=matches.words(calibration), **matches.about(calibration),
     )  # fmt: skip
 
 

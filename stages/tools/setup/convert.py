@@ -17,6 +17,7 @@ tensors beside them are lost.
 import json
 import math
 import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Callable
@@ -26,12 +27,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ...core import console, files
+from ...core import console, file_kind, files
 from ...core.errors import UserError
 
 app = console.app()
 STATES = ("state_dict", "model_state", "model")  # where a checkpoint keeps its state dict
 OPTIONS = ("model_options", "preprocess")  # plain values kept as metadata
+MOST_NAMES = 1000  # classes that a pickle may name
+MOST_CODES = 1_000_000  # steps of a pickle; a ResNet-101 with its optimiser has 80,000
+SLACK, TIMES = 16 << 20, 4  # tensors may have 16 MiB more than four times the file's bytes
+MOST_VALUES = 100_000  # plain values among the options
 PCA = ("mean", "components", "explained_variance")  # scikit-learn's attributes, which end in _
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first of the pickles of a file of torch before 1.6
 DTYPES = {
@@ -52,6 +57,10 @@ def main(source: Path, out: Path) -> None:
         save_file(tensors, temporary, metadata)
     rest = f"; left out: {', '.join(left_out)}" if left_out else ""
     console.say(f"{out}: {len(tensors)} tensors, {len(metadata)} maps of options{rest}")
+
+
+class TooMuch(ValueError):
+    """A file that claims or makes more than files of weights do."""
 
 
 class Inert:
@@ -100,10 +109,14 @@ class Reader(pickle.Unpickler):
     def __init__(self, file: BinaryIO, storages: dict[str, Storage]) -> None:
         super().__init__(file, encoding="latin1")  # bytes of Python 2 survive, names are ASCII
         self.storages = storages
+        self.stand_ins: dict[str, type] = {}
 
     def find_class(self, module: str, name: str) -> type:
         """A stand-in for `module.name`; nothing is imported."""
-        return type("Inert", (Inert,), {"name": f"{module}.{name}"})
+        full = f"{module}.{name}"
+        if full not in self.stand_ins and len(self.stand_ins) >= MOST_NAMES:
+            raise TooMuch(f"names more than {MOST_NAMES} classes")
+        return self.stand_ins.setdefault(full, type("Inert", (Inert,), {"name": full}))
 
     def persistent_load(self, pid: Any) -> Storage:
         """The storage that `pid` speaks of, to be filled when the file has been read."""
@@ -121,9 +134,15 @@ def read(path: Path) -> Kept:
     """(tensors, metadata, names of what is left out) of a checkpoint. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
+    if wrong := file_kind.mistaken(path):
+        raise UserError(f"{path}: not a checkpoint: it {wrong}")
+    file_kind.refuse_swollen(path)
     try:
         with open(path, "rb") as file:
-            kept = select(plain(_zip(file) if zipfile.is_zipfile(file) else _legacy(file)))
+            tree = _zip(file) if zipfile.is_zipfile(file) else _legacy(file)
+            kept = select(Plain(TIMES * path.stat().st_size + SLACK).of(tree))
+    except TooMuch as error:
+        raise UserError(f"{path}: {error}, which no checkpoint does; it is not read") from None
     except Exception as error:  # a damaged pickle raises anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
         raise UserError(
@@ -145,7 +164,7 @@ def _zip(file: BinaryIO) -> Any:
         if f"{folder}byteorder" in archive.namelist():
             _little(archive.read(f"{folder}byteorder") == b"little")
         with archive.open(name) as pickled:
-            tree = Reader(pickled, storages).load()  # type: ignore[arg-type]
+            tree = _unpickled(pickled, storages)  # type: ignore[arg-type]
         for storage in storages.values():
             storage.data = archive.read(f"{folder}data/{storage.key}")
     return tree
@@ -155,7 +174,7 @@ def _legacy(file: BinaryIO) -> Any:
     """The object of an older file: five pickles in a row, then the storages' bytes."""
     file.seek(0)
     storages: dict[str, Storage] = {}
-    magic, _, system, tree, keys = (Reader(file, storages).load() for _ in range(5))
+    magic, _, system, tree, keys = (_unpickled(file, storages) for _ in range(5))
     if magic != LEGACY_MAGIC:
         raise ValueError("not a file of torch.save")
     _little(system["little_endian"])
@@ -165,22 +184,68 @@ def _legacy(file: BinaryIO) -> Any:
     return tree
 
 
+def _unpickled(file: BinaryIO, storages: dict[str, Storage]) -> Any:
+    """The next pickle's object, after a look at all that it will do.
+
+    A few bytes may claim a memo of billions of entries, for which the unpickler takes the memory
+    at once: a memo cannot have more entries than the pickle has bytes.
+    """
+    start = file.tell()
+    for count, (code, argument, place) in enumerate(pickletools.genops(file)):
+        if count > MOST_CODES:
+            raise TooMuch(f"has a pickle of more than {MOST_CODES} steps")
+        is_put = code.name in ("PUT", "BINPUT", "LONG_BINPUT")
+        if is_put and int(argument or 0) > (place or 0) - start + 1:
+            raise TooMuch(f"claims a memo of {argument} entries")
+    file.seek(start)
+    return Reader(file, storages).load()
+
+
 def _little(is_little: bool) -> None:
     if not is_little:
         raise ValueError("of a big-endian machine")
 
 
-def plain(value: Any) -> Any:
-    """`value` with tensors and arrays made of their stand-ins, and ordered maps plain ones."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(plain(v) for v in value)
-    if not isinstance(value, Inert):
+class Plain:
+    """Makes tensors and arrays of their stand-ins, each once, and ordered maps plain ones.
+
+    `most`: bytes that all of them may have; a small pickle can name the same numbers many times.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+        self.made: dict[int, Any] = {}
+
+    def of(self, value: Any) -> Any:
+        """`value` made plain. Raises TooMuch."""
+        if isinstance(value, (dict, list, tuple, Inert)):
+            if id(value) not in self.made:  # `value` is alive as long as the tree is
+                self.made[id(value)] = self._new(value)
+            return self.made[id(value)]
         return value
-    if value.name == "collections.OrderedDict":
-        return {k: plain(v) for k, v in value.items.items()}
-    return MAKERS[value.name](value) if value.name in MAKERS else value
+
+    def _new(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: self.of(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.of(v) for v in value)
+        if value.name == "collections.OrderedDict":
+            return {k: self.of(v) for k, v in value.items.items()}
+        if value.name == "torch._utils._rebuild_parameter":
+            return self.of(value.args[0])
+        if value.name not in MAKERS:
+            self._inside(value)
+            return value
+        made = MAKERS[value.name](value)
+        self.left -= getattr(made, "nbytes", 0)
+        if self.left < 0:
+            raise TooMuch("makes of the same numbers many tensors, far more than it holds")
+        return made
+
+    def _inside(self, value: Inert) -> None:
+        """The state of an object that is none of ours, whose arrays may be asked for."""
+        if isinstance(value.state, dict):
+            value.state = {k: self.of(v) for k, v in value.state.items()}
 
 
 def _tensor(made: Inert) -> np.ndarray:
@@ -210,7 +275,6 @@ def _array(made: Inert) -> np.ndarray:
 MAKERS: dict[str, Callable[[Inert], Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": lambda made: plain(made.args[0]),
     "numpy.core.multiarray._reconstruct": _array,
     "numpy._core.multiarray._reconstruct": _array,
 }
@@ -235,18 +299,22 @@ def pca(objects: Any) -> dict[str, np.ndarray]:
     for name, fitted in objects.items() if isinstance(objects, dict) else ():
         state = fitted.state if isinstance(fitted, Inert) else None
         for part in PCA:
-            value = plain(state.get(f"{part}_")) if isinstance(state, dict) else None
+            value = state.get(f"{part}_") if isinstance(state, dict) else None
             if isinstance(value, np.ndarray):
                 arrays[f"pca.{name}.{part}"] = value
     return arrays
 
 
-def _values(value: Any) -> Any:
+def _values(value: Any, left: list[int] | None = None) -> Any:
     """Plain values of `value` for JSON; whatever else is in it becomes null."""
+    left = [MOST_VALUES] if left is None else left
+    left[0] -= value.size if isinstance(value, np.ndarray) else 1
+    if left[0] < 0:
+        raise TooMuch(f"has options of more than {MOST_VALUES} values")
     if isinstance(value, dict):
-        return {str(k): _values(v) for k, v in value.items()}
+        return {str(k): _values(v, left) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_values(v) for v in value]
+        return [_values(v, left) for v in value]
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value if isinstance(value, (str, int, float, bool)) else None

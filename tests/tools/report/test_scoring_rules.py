@@ -33,6 +33,13 @@ def test_results_against_an_earlier_run(
     assert console.run(results.app, ["--results", str(now), "--against", str(then)]) == 0
     said = capsys.readouterr()
     assert "easy 53.0 (+3.0), hard 23.0 (+3.0)" in said.out
+    assert f"ox: revisitop, 20 images searched [{HERE.digest}]" in said.out
+    assert HERE.of_model() not in said.out  # only by an option: one line a set
+    warned = "warning: ox, student: made by different " in said.err
+    assert warned == (rules is THERE)
+    arguments = ["--results", str(now), "--against", str(then), "--rules"]
+    assert console.run(results.app, arguments) == 0
+    said = capsys.readouterr()
     assert HERE.of_model() in said.out and HERE.digest in said.out
     warned = "warning: ox, student: made by different " in said.err
     assert warned == (rules is THERE)

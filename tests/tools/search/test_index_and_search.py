@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spoiled
 import tiny_onnx
 from project import ROOT, run
 
@@ -169,7 +170,7 @@ def test_a_command_that_fails_takes_nothing_away(place: Path, capsys) -> None:  
 def test_descriptors_that_do_not_say_whose_they_are(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     def file(name: str, rows: np.ndarray, **more: np.ndarray) -> str:
         ids = np.array([f"{name}{i}" for i in range(len(rows))], dtype=str)
-        store.write(Path(name), "descriptors", {"descriptor": rows, "image_id": ids, **more})
+        spoiled.write(Path(name), "descriptors", {"descriptor": rows, "image_id": ids, **more})
         return name
 
     eye = np.eye(4, 8, dtype=np.float32)
@@ -179,8 +180,9 @@ def test_descriptors_that_do_not_say_whose_they_are(place: Path, capsys) -> None
     flat = file("flat.h5", np.ones(4, np.float32))
     assert do(index, good, "bare") == 0
     for odd, word in (
-        (wide, "9 dimensions, not 8"), (film, "one finite descriptor per image"), (nan, "one finite descriptor per image"),
-        (none, "holds no descriptors"), (flat, "one finite descriptor per image"),
+        (wide, "9 dimensions, not 8"), (film, "one descriptor per image"),
+        (nan, "4 of 4 rows have NaN or infinity, the first: row 0 (nan.h50), row 1"),
+        (none, "holds no descriptors"), (flat, "'descriptor' has the shape (4,), not 2 axes"),
     ):  # fmt: skip
         for tool, arguments in (
             (index, (odd, "bare", "--add")), (index, (good, odd, "new")), (search, ("bare", odd)),
@@ -374,3 +376,31 @@ def test_a_page_destroys_nothing_else(place: Path, capsys) -> None:  # type: ign
     assert {f: f.read_bytes() for f in Path(".").rglob("*") if f.is_file()} == before
     for _ in range(2):  # over a page of before
         assert do(search, "mine", QUERY, "--html", "found.html") == 0
+
+
+def test_broken_queries_are_left_out_named_and_counted(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    folder = place / "asked"
+    tiny_onnx.images(folder, groups=1)
+    for i in range(3):
+        (folder / f"broken {i}.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    os.mkfifo(folder / "pipe.jpg")
+    for _ in range(2):
+        capsys.readouterr()
+        assert do(search, "mine", "asked", "--json") == 0
+        out, err = capsys.readouterr()
+        said = json.loads(out)
+        assert len(said["answers"]) == 3 and len(said["left_out"]) == 3
+        assert "3 of 6 queries left out" in err and "pipe.jpg" in err
+        assert all(f"broken {i}.jpg" in err for i in range(3))
+    assert do(index, "asked", "asked-index", "--model", "exported") == 0
+    assert "3 of 6 images left out" in capsys.readouterr().err
+    assert len(indexes.read(Path("asked-index"))) == 3
+    assert "broken 0.jpg" in refused(capsys, search, "mine", "asked/broken 0.jpg")
+
+
+def test_a_list_with_a_mark_finds_its_first_image(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    names = [str(f.relative_to(place)) for f in sorted((place / "my images").rglob("*.png"))[:2]]
+    (place / "list.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(names).encode())
+    assert do(index, "list.txt", "listed", "--model", "exported") == 0
+    assert len(indexes.read(Path("listed"))) == 2
+    assert len(answers(capsys, "mine", "list.txt")["answers"]) == 2
