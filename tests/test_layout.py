@@ -210,7 +210,6 @@ def test_arithmetic_stages_do_not_import_torch(name: str, project: Path, world: 
 
 # Files of stages without a test file of the same name, and the one that tests them.
 TESTED_BY = {
-    "core/console.py": "tools/test_tools.py",
     "datasets/_demo/buildings.py": "datasets/test_demo.py",
     "datasets/_demo/clips.py": "datasets/test_demo_video.py",
     "datasets/_demo/facades.py": "datasets/test_demo.py",

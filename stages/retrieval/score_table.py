@@ -48,7 +48,9 @@ def as_text(table: dict[str, Any]) -> str:
     lines = []
     for name, models in table.items():
         columns = protocols.in_order(models["student"])
-        lines.append(f"{console.clean(name) + ', mAP in percent':30}" + "".join(f"{c:>9}" for c in columns))
+        lines.append(
+            f"{console.clean(name) + ', mAP in percent':30}" + "".join(f"{c:>9}" for c in columns)
+        )
         for label, s in flat(models).items():
             cells = (f"{s[c]['map']:9.1f}" if c in s else f"{'-':>9}" for c in columns)
             lines.append(f"  {console.clean(label):28}" + "".join(cells))
