@@ -24,7 +24,7 @@ from stages.core import params
 from stages.tools import check_params
 
 COMMANDS = pages.commands()
-WITH_FIGURES = [p for p in pages.PAGES if p.name != "changelog.md"]
+WITH_FIGURES = [p for p in pages.PAGES if p.name not in ("changelog.md", "cases.md")]
 README = ROOT / "README.md"
 RUN = [p for p in pages.PAGES[1:] if any(b.mark == "run" for b in pages.blocks(p))]
 

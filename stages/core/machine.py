@@ -28,6 +28,29 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+def load() -> float:
+    """Processes that wanted a core, the mean of the last minute; 0 where the system counts none."""
+    try:
+        return round(os.getloadavg()[0], 1)
+    except (AttributeError, OSError):  # Windows
+        return 0.0
+
+
+def is_busy(before: float) -> bool:
+    """Whether the load `before` a measurement was more than the whole machine has cores."""
+    return before > (os.cpu_count() or 1)
+
+
+def busy(before: float) -> str:
+    """What figures measured after such a load are worth; empty where the machine was free."""
+    if not is_busy(before):
+        return ""
+    return (
+        f"measured on a busy machine (load {before:g} before it, {os.cpu_count() or 1} cores): "
+        "a free one is faster"
+    )
+
+
 def processor() -> str:
     """The processor's name, as well as the system knows it."""
     try:

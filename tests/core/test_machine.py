@@ -75,3 +75,19 @@ def test_the_table_names_every_knob_that_is_read() -> None:
 
 def test_the_processor_has_a_name() -> None:
     assert machine.processor().strip()
+
+
+def test_a_busy_machine_has_more_load_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = os.cpu_count() or 1
+    assert machine.load() >= 0
+    for load, busy in ((0.0, False), (float(cores), False), (cores + 0.1, True)):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert machine.is_busy(machine.load()) is busy
+        assert bool(machine.busy(machine.load())) is busy
+    assert f"load {cores + 0.1:g} before it, {cores} cores" in machine.busy(machine.load())
+
+    def unknown() -> tuple[float, float, float]:
+        raise OSError("no load average here")
+
+    monkeypatch.setattr(os, "getloadavg", unknown)
+    assert machine.load() == 0.0

@@ -6,8 +6,10 @@ A pair of images of different groups that all teachers call the same, or of one 
 different, is a suspect. Suspects are gathered to cases (a part that does not belong to its group;
 two groups that look like one), strongest first. Writes `audit.html`, `suspects.csv` (every pair)
 and `corrected.csv` (`path,group,split`, the clear cases applied) into OUT. Votes are advice:
-near-twins deceive teachers too, so look at the images before you train on it. Of videos the stored
-frames are compared and middle ones are shown; their paths are those of the folders of frames.
+near-twins deceive teachers too, so look at the images before you train on it. The teachers are
+measured on the labels first; where none reaches 40 mAP nothing is said without `--anyway`. Of
+videos the stored frames are compared and middle ones are shown; their paths are those of the
+folders of frames.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from ...distill import batches
 from ...distill.targets import read_whitened
 from ...images.sets import TrainSet
 from .. import pages
-from . import label_table, votes
+from . import clear, label_table, votes
 
 app = console.app()
 SHOWN = 6  # images of each side of a case on the page
@@ -62,6 +64,7 @@ def main(
     ),
     listed: float = typer.Option(0.5, min=0, max=1, help="Share of pairs that makes a case."),
     apply: float = typer.Option(0.6, min=0, max=1, help="Share at which it corrects the CSV."),
+    anyway: bool = typer.Option(False, "--anyway", help="Vote although no teacher is good."),
     shown: int = typer.Option(100, min=0, help="Cases on the page."),
     seed: int = typer.Option(0, min=0, help="Seed of the pairs that the bounds come from."),
     train: Path = typer.Option(Path("data/prepared/train.h5")),
@@ -78,6 +81,12 @@ def main(
     if len(np.unique(views.group[views.group >= 0])) < 2:
         raise UserError(f"{train}: fewer than two groups; there are no labels to vote on")
     rows = [read(whitened / f"{name}.h5", views) for name in names]
+    measured = {
+        name: clear.leave_one_out(own, views.group, seed)
+        for name, own in zip(names, rows, strict=True)
+    }
+    if not anyway:
+        clear.refuse_weak(measured)
     limit = votes.bounds(rows, views.group, neighbours=neighbours, different=different, seed=seed)
     verdicts = vote(rows, views.group, limit, listed=listed, apply=apply)
     table = label_table.Table.read(given, views, train.parent)
@@ -89,6 +98,7 @@ def main(
         "images": len(views.group), "groups": len(np.unique(views.group[views.group >= 0])),
         "cases": len(verdicts.cases), "sure": sum(c.sure for c in verdicts.cases),
         "parts": sum(c.kind == "part" for c in verdicts.cases), "changed_images": changes,
+        "teachers_map": {name: round(value, 2) for name, value in measured.items()},
         "pairs_different": len(verdicts.different), "pairs_same": len(verdicts.same),
     }  # fmt: skip
     pages.write(
@@ -105,6 +115,7 @@ def as_text(n: dict[str, Any], out: Path, table: "label_table.Table") -> str:
     noun = n["noun"]
     use = "" if noun == "image" else " (dataset csv reads images, not these folders of frames)"
     return (
+        f"{clear.in_words(n['teachers_map'])}\n"
         f"{n['images']} {noun}s of {n['groups']} groups: {n['pairs_different']} pairs of one "
         f"group that all teachers call different, {n['pairs_same']} pairs of two groups that all "
         f"call the same; {n['parts']} parts that do not belong, {n['cases'] - n['parts']} pairs of "
@@ -131,25 +142,28 @@ def vote(
 ) -> Votes:
     """All suspect pairs, and the cases that they make."""
     cases, apart, kept, pairs_within = [], [], 0, 0
-    members = _members(group)
+    members, fit = _members(group), clear.Fit(rows, group)
     for number, own in members.items():
         different, same = votes.within(rows, own, limit)
         kept, pairs_within = kept + int(same.sum()), pairs_within + len(own) * (len(own) - 1)
         apart.append(own[np.argwhere(np.triu(different))])
         part = votes.odd_part(number, own, different)
         if part is not None and part.share >= listed:
-            cases.append(Case("part", part.rows, part.rest, part.share, part.share >= apply))
+            sure = part.share >= apply and fit.part_is_clear(part.rows, part.rest)
+            cases.append(Case("part", part.rows, part.rest, part.share, sure))
     blocks = votes.same_pairs(rows, group, limit)
     total = -(-len(group) // votes.BLOCK_ROWS)
     across = np.concatenate([*console.progress(blocks, total=total, label="comparing groups")])
     # How often pairs that belong together are called the same: what two halves of a group reach.
     typical = kept / max(pairs_within, 1)
-    cases += same_cases(across, group, listed * typical, apply)
+    cases += same_cases(across, group, listed * typical, apply, fit)
     cases.sort(key=lambda c: -c.share if c.kind == "part" else -c.share / max(typical, 1e-9))
     return Votes(cases, np.concatenate([np.zeros((0, 2), np.int64), *apart]), across)
 
 
-def same_cases(across: np.ndarray, group: np.ndarray, listed: float, apply: float) -> list[Case]:
+def same_cases(
+    across: np.ndarray, group: np.ndarray, listed: float, apply: float, fit: clear.Fit
+) -> list[Case]:
     """Pairs of groups (or of images without one) of whose pairs enough are called the same."""
     unit = batches.units(group)
     order = np.argsort(unit, kind="stable")
@@ -161,7 +175,8 @@ def same_cases(across: np.ndarray, group: np.ndarray, listed: float, apply: floa
         share = count / (len(left) * len(right))
         if share >= max(listed, 1e-9) and (count > 1 or len(left) * len(right) == 1):
             small, big = sorted((left, right), key=len)
-            cases.append(Case("same", small, big, float(share), bool(share >= apply)))
+            sure = bool(share >= apply) and fit.same_is_clear(small, big)
+            cases.append(Case("same", small, big, float(share), sure))
     return cases
 
 

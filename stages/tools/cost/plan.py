@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from ...core import console, files, params, runtime
+from ...core import console, files, machine, params, runtime
 from ...core.errors import UserError
 from .. import check_params
 from . import estimate, machine_trial
@@ -35,7 +35,7 @@ def main(
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print what a run of `params.yaml` will cost on this machine."""
-    given = checked(params_file)
+    given, load = checked(params_file), machine.load()  # before torch adds to it
     values = given.values
     if groups is not None and (images is None or groups > images):
         raise UserError("--groups goes with --images, and is at most as many")
@@ -51,6 +51,7 @@ def main(
     trial, dims, sizes, stand_ins = tried(given, world, time, seconds)
     plan = estimate.plan(values, world, trial, dims, sizes)
     plan["stand_ins"] = stand_ins
+    plan["load"], plan["busy"] = load, machine.busy(load) if trial else ""
     console.result(files.to_json(plan).rstrip() if json else as_text(plan, world, values))
 
 
@@ -129,6 +130,8 @@ def as_text(plan: dict[str, Any], world: World, values: dict[str, Any]) -> str:
     if plan["seconds"]:
         total = sum(plan["seconds"].values())
         lines.append(f"  {'total':28}{duration(total):>10}   on {runtime.device()}, about")
+        if plan["busy"]:
+            lines.append(f"times {plan['busy']}")
         if not world.files:
             lines.append("reading images is not in it: there are none yet to time it on")
     if plan["stand_ins"]:

@@ -17,7 +17,7 @@ import numpy as np
 import typer
 from pydantic import BaseModel
 
-from ...core import console, files, params, store
+from ...core import console, files, machine, params, store
 from ...core.errors import UserError
 from ...images import listing, reading, rendering
 from ...images.scales import Scales, Side, how_of
@@ -56,7 +56,7 @@ def main(
     else:
         names = ["model.onnx", "model.pt2"]
     net = students.load(student)
-    given = params.read(params_file)
+    given, load = params.read(params_file), machine.load()  # before torch adds to it
     p = given.part("describe", Describe)
     how = how_of(p.scales, p.image_px, student.resolve().name, net.image_px, params_file)
     about = {
@@ -75,10 +75,12 @@ def main(
         files.check_room(folder, 3 * students.weight_bytes(net))  # in both programs and beside them
         written = programs.write(net, about, folder, names)
         speed = {n: programs.compare(net, folder / n, about, sample) for n in written}
+        if busy := machine.busy(load):
+            console.say(f"milliseconds {busy}")
         if out.suffix:
             os.replace(folder / names[0], out)
         else:
-            fill(folder, student, about, speed, given)
+            fill(folder, student, about, speed, given, busy)
             replace(folder, out)
     console.say(f"{out}: written")
 
@@ -112,14 +114,14 @@ def _files(images: Path | None) -> list[Path]:
 
 def fill(
     folder: Path, student: Path, about: dict[str, Any], speed: dict[str, Any],
-    given: params.Parameters,
+    given: params.Parameters, busy: str,
 ) -> None:  # fmt: skip
     """Add the rest of an exported folder: weights, `exported.json`, model card."""
     for name in ("model.safetensors", "config.json"):
         shutil.copyfile(student / name, folder / name)
     digests = {f.name: files.digest_of_file(f) for f in sorted(folder.iterdir())}
     files.write_text(folder / "exported.json", files.to_json({**about, "files": digests}))
-    files.write_text(folder / "README.md", model_card.card(folder, about, speed, given))
+    files.write_text(folder / "README.md", model_card.card(folder, about, speed, given, busy))
 
 
 def replace(made: Path, out: Path) -> None:

@@ -8,14 +8,17 @@ from ...core import files
 from ...core.errors import UserError
 from ...core.params import Parameters, Teacher
 from ...images.sets import TrainSet
+from ...retrieval import score_table
 from .. import pages
 
 
-def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Parameters) -> str:
+def card(
+    folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Parameters, busy: str
+) -> str:
     """Origin of the student, its scores with their protocol, bytes, speed, licenses.
 
     Only from the files of the run beside `given.path`, and scores only where they are of exactly
-    these weights.
+    these weights. `busy`: what the milliseconds are worth where the machine had other work.
     """
     base = given.path.parent
     config = files.read_json(folder / "config.json")
@@ -23,7 +26,7 @@ def card(folder: Path, about: dict[str, Any], speed: dict[str, Any], given: Para
         "card.md", about=about, config=config, speed=speed,
         teachers=[_teacher(n, given.teacher(n)) for n in given.ensemble],
         images=_images(base / "data/prepared/train.h5"), dataset=given.training_set,
-        scores=_scores(base, about["weights"]), machine=_machine(),
+        scores=_scores(base, about["weights"]), machine=_machine(), busy=busy,
         files=[(f.name, f.stat().st_size) for f in sorted(folder.iterdir())],
     )  # fmt: skip
 
@@ -54,6 +57,8 @@ def _scores(base: Path, weights: str) -> list[dict[str, Any]]:
         metrics, models = (
             files.read_json(results / f"{n}.json") for n in ("metrics", "models")
         )  # fmt: skip
+        metrics = score_table.checked(metrics, str(results / "metrics.json"))
+        models = score_table.checked_models(models, metrics, str(results / "models.json"))
     except UserError:
         return []
     rows = []

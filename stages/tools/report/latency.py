@@ -41,16 +41,22 @@ def of_teacher(settings: dict[str, Any], px: int, scales: str) -> Spec:
 
 
 def known(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, float]]:
-    """What was measured on this machine: digest of a spec -> ms, parameters."""
+    """What was measured on this machine: digest of a spec -> ms, parameters, load before."""
     table = files.read_json(file) if file.is_file() else {}
     here = table.get(machine(), {}) if isinstance(table, dict) else {}
     return {d: here[d] for d in map(files.digest_of, specs) if d in here}
 
 
 def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, float]]:
-    """`known`, after measuring what is missing; in turn, so that other work slows all alike."""
+    """`known`, after measuring what is missing; in turn, so that other work slows all alike.
+
+    What was measured on a busy machine is measured again once it is free.
+    """
+    load = hardware.load()
     by_digest = {files.digest_of(s): s for s in specs}
     costs = known(by_digest.values(), file)
+    if not hardware.is_busy(load):
+        costs = {d: c for d, c in costs.items() if not hardware.is_busy(c.get("load", 0.0))}
     nets = {d: n for d, s in by_digest.items() if d not in costs and (n := _built(s)) is not None}
     if not nets:
         return costs
@@ -62,11 +68,18 @@ def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, fl
         costs[digest] = {
             "ms": round(1000 * seconds, 2),
             "parameters": sum(p.numel() for p in net.parameters()),
+            "load": load,
         }
     table = files.read_json(file) if file.is_file() else {}
     table[machine()] = {**table.get(machine(), {}), **costs}
     files.write_text(file, files.to_json(table))
     return costs
+
+
+def busy(costs: Iterable[dict[str, float]]) -> str:
+    """That some of these were measured on a busy machine, and how to measure again; or nothing."""
+    words = hardware.busy(max((c.get("load", 0.0) for c in costs), default=0.0))
+    return f"{words}; `whiten-mtd report` measures again once it is" if words else ""
 
 
 def _built(spec: Spec) -> "nn.Module | None":

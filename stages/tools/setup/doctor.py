@@ -19,7 +19,7 @@ from ...core import console, files, params, plugins, runtime
 from ...core import machine as hardware
 from ...core.errors import UserError
 from ..check_params import forms
-from . import downloads
+from . import copies, downloads
 from .downloads import Finding
 
 app = console.app()
@@ -32,7 +32,7 @@ def main(
     json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Check the machine, the parameters, the teachers' weights and git; exit 2 where one fails."""
-    checks = [*machine(), *packages(), *repository(), *parameters(params_file)]
+    checks = [*machine(), *packages(), *repository(), *copies.findings(), *parameters(params_file)]
     if json:
         console.result(files.to_json([{"good": g, "what": w} for g, w in checks]).rstrip())
     else:

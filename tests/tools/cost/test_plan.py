@@ -1,6 +1,7 @@
 """What `plan` says against what a run made, before and after `prepare`."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,14 @@ def test_bad_input_is_one_line(
     captured = capsys.readouterr()
     lines = [x for x in captured.err.splitlines() if x.startswith("error: ")]
     assert len(lines) == 1 and words in lines[0] and captured.out == ""
+
+
+@pytest.mark.parametrize("load", [0.0, 1e4])
+def test_hours_of_a_busy_machine_say_so(
+    load: float, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    assert console.run(plan.app, ["--seconds", "1"]) == 0
+    assert ("times measured on a busy machine" in capsys.readouterr().out) == bool(load)
+    assert planned(capsys, "--no-time")["busy"] == ""  # nothing was measured
