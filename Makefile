@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # The lock pins Linux on x86-64; elsewhere the ranges of pyproject.toml are resolved anew.
 LOCKED := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
-.PHONY: help demo demo-video test test-long test-scale check docs bench compare gpu-wheels gpu-check clean
+.PHONY: help demo demo-video test test-long test-faults test-scale check docs bench compare gpu-wheels gpu-check clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +36,10 @@ test: .venv/.ready ## set up, run the tests (minutes)
 
 test-long: .venv/.ready ## the tests that take longer
 	$(PYTEST) -m long
+
+# make test-faults KILLS=500 MUTATIONS=2000: once for a release; it prints the table of the docs.
+test-faults: .venv/.ready ## kill every command, damage every file (KILLS=40 MUTATIONS=500)
+	KILLS=$(KILLS) MUTATIONS=$(MUTATIONS) pytest -n auto --maxprocesses 4 -m faults tests/faults
 
 test-scale: .venv/.ready ## prepare, whiten, fuse at the size of GLDv2: minutes and memory
 	pytest -m scale -s

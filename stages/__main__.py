@@ -10,7 +10,7 @@ from .core import console
 from .core.plugins import nearest
 
 HERE = Path(__file__).parent
-STAGES = ("prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
+STAGES = ("look", "prepare", "extract", "whiten", "fuse", "train", "describe", "evaluate")
 TOOLS = {  # command -> its slice of tools
     "results": "report", "report": "report", "compare": "report",
     "export": "export", "index": "search", "search": "search", "serve": "search",

@@ -18,11 +18,10 @@ import numpy as np
 import typer
 from pydantic import Field
 
-from .core import console, files, params, runtime, store
+from .core import console, files, params, runtime, seen_files, store
 from .core.errors import UserError
 from .core.params import Parameters
 from .images import own
-from .images.own import decoded, own_images, own_videos, sizes
 from .images.scales import How, Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
 from .retrieval.scoring_rules import crop_of
@@ -66,13 +65,14 @@ def main(
     work = partial(describe_todo, model, p, given, whitenings)
     if not todo:
         return describe_own(images, out, given, work)
-    old_model = Path(model, params.OLD_MODEL)  # the student that this one's descriptors match
-    two = (old_model / "config.json").is_file()
-    whole = whole_of(todo, given, model, models=1 + two)
+    inner = [
+        k for k in (params.OLD_MODEL, params.TRAINED) if Path(model, k, "config.json").is_file()
+    ]
+    whole = whole_of(todo, given, model, models=1 + len(inner))
     work(todo, whole=whole)
-    if two:
-        todo = [(image_set, out / params.OLD_MODEL / file.name, n) for image_set, file, n in todo]
-        describe_todo(str(old_model), p, given, whitenings, todo, whole=whole)
+    for kind in inner:  # students inside a student's folder
+        own = [(image_set, out / kind / file.name, n) for image_set, file, n in todo]
+        describe_todo(str(Path(model, kind)), p, given, whitenings, own, whole=whole)
 
 
 Todo = list[tuple[EvaluationSet, Path, str]]
@@ -85,12 +85,13 @@ def describe_own(images: Path, out: Path, given: Parameters, work: "Work") -> No
         out.mkdir(parents=True, exist_ok=True)
         console.say("no evaluation sets: nothing to describe")
         return
-    root, videos = own_videos(images)
+    root, videos = own.own_videos(images)
     if not videos:
-        work([(own_images(images), out, images.name)])
+        work([(own.own_images(images), out, images.name)])
         return
-    with runtime.parts("frames", root=str(root.resolve()), videos=sizes(root, videos)) as parts:
-        work([(decoded(root, videos, parts.folder), out, images.name)], root)
+    content = seen_files.digest_of_all(root, videos, "reading videos")
+    with runtime.parts("frames", root=str(root.resolve()), videos=content) as parts:
+        work([(own.decoded(root, videos, parts.folder), out, images.name)], root)
 
 
 Work = Callable[..., None]
@@ -141,11 +142,8 @@ def describe_sets(
     about["scales"] = " ".join(f"{s:.6g}" for s in how.scales)
     for image_set, _, name in todo:
         with runtime.parts(
-            "describe",
-            set=image_set.digest,
-            describe=p.model_dump(),
-            root=str(image_set.root),
-            **about,
+            "describe", set=image_set.digest, contents=image_set.images, root=str(image_set.root),
+            describe=p.model_dump(), **about,
         ) as parts:  # fmt: skip
             rows = describe_images(net, image_set, p, how, parts, f"{model} {name}", whole)
         yield rows, about
@@ -207,7 +205,7 @@ def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, An
         from .distill import student
 
         net: Any = student.load(Path(model))
-        keys = ("image_px", "init", "aligned", "backward_compatible")
+        keys = ("image_px", "init", "aligned", "backward_compatible", "trained_apart")
         about = {k: net.config[k] for k in keys if k in net.config}
         about["model"] = Path(model).name
     else:

@@ -6,7 +6,8 @@ For each evaluation set with a ground truth, alone and among the distractors tha
 student, the untrained student, every teacher raw and whitened, the whitened teachers concatenated
 (`ensemble`); for a student trained on prototypes, the ensemble in the student's frame (`fused`) and
 the student's queries on that database (`asymmetric`); for one trained to be backward-compatible,
-the old model (`old_model`) and the new one's queries on the old one's database (`new_on_old`).
+the old model (`old_model`) and the new one's queries on the old one's database (`new_on_old`);
+where a simpler student than the trained one is shipped, the trained one (`trained`).
 The database is read in blocks where it lies.
 """
 
@@ -29,6 +30,7 @@ from .retrieval.protocols import Protocol
 
 app = console.app()
 PLOTTED_ROWS = 4096  # of the database, in the plots of similarities
+INNER = {params.OLD_MODEL: "backward_compatible", params.TRAINED: "trained_apart"}
 Pair = tuple[Any, Any]  # queries, and the database as it is read
 
 
@@ -82,10 +84,9 @@ def main(
     for benchmark in benchmarks(evaluation, given.evaluation, p.similarity):
         models = {m: benchmark.described(described / m, open_file) for m in names}
         refuse_others(models, teachers, described)
-        if models["student"].attributes.get("backward_compatible"):
-            models[params.OLD_MODEL] = benchmark.described(
-                described / "student" / params.OLD_MODEL, open_file
-            )
+        for kind, told in INNER.items():
+            if models["student"].attributes.get(told):
+                models[kind] = benchmark.described(described / "student" / kind, open_file)
         ranks, rules[benchmark.name] = rank_set(benchmark, models, fitted, given.ensemble)
         about[benchmark.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
         for t in given.kinds:

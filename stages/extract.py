@@ -62,7 +62,7 @@ def by_network(
         "extract": files.digest_of(p.model_dump()),
     }  # fmt: skip
     px = settings.image_px
-    with runtime.parts("extract", **source) as parts:
+    with runtime.parts("extract", **source, contents=views.images) as parts:
         done = _parts(net, views, px, p, parts, teacher)
         first = next(done)
         dim = first.shape[1]

@@ -3,13 +3,16 @@
     python -m stages.train data/prepared/train.h5 data/targets models/student models/untrained
 
 Learns by `train.loss`, measures retrieval on the validation groups (from before the first step on)
-and keeps the best weights, the start included. An interrupted run goes on where it was, to the same
-weights. Evaluation sets are never looked at.
+and ships what they show to be best: an average of the start and the last weights, the best weights,
+the start, or the untrained network with a closed-form head. An interrupted run goes on where it
+was, to the same weights. Evaluation sets are never looked at.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from .core import console, files, params, runtime
@@ -20,6 +23,7 @@ from .distill.targets import Prototypes, Targets
 from .images.sets import TrainSet
 
 if TYPE_CHECKING:
+    from .distill.shipping import Candidate, Choice
     from .distill.student import Student
     from .distill.training import Loop, Plan
 
@@ -46,6 +50,7 @@ class Params(params.Section):
     amp: Literal["auto", "off"]
     validate_every: int = Field(ge=0)
     patience: int = Field(ge=0)
+    average: Literal["path", "moving", "none"]
     compatible_with: str | None
     seed: int = Field(ge=0)
 
@@ -87,6 +92,7 @@ def main(
     """Train the student on stored targets."""
     from .distill import ridge_start
     from .distill import student as students
+    from .distill.shipping import choose
     from .distill.training import Loop
     from .nets import weights
     from .retrieval import validation
@@ -99,7 +105,7 @@ def main(
     plan = Targets.read(targets, views)
     prototypes = Prototypes.read(targets / "prototypes.h5", plan, views)
     student = first_student(name, p, dim=prototypes.prototype.shape[1])
-    students.forget_old_model(out_student)
+    students.forget(out_student / params.OLD_MODEL)
     old_model = None
     if p.compatible_with is not None:
         prototypes = ridge_start.old_model_prototypes(
@@ -110,18 +116,46 @@ def main(
     students.save(
         students.bare(student), out_untrained, card(name, "before any training"), loss="none"
     )
-    if p.head == "ridge":
-        ridge_start.ridge(student, views, prototypes, p.view_px, p.seed)
+    probe = None
+    if p.validate_every:
+        probe = validation.read(train.parent, p.image_px, p.view_px)
+    untrained = closed_form(student, p, views, prototypes, probe is not None)
     source = {
         "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
         "params": p.model_dump(), "start": weights.digest_of_state(student), "old_model": old_model,
     }  # fmt: skip
-    probe = validation.read(train.parent, p.image_px) if p.validate_every else None
-    with runtime.parts("train", **source, probe=probe is not None) as parts:
+    started_with = {**source, "probe": probe is not None, "contents": views.images}
+    with runtime.parts("train", **started_with) as parts:
         check_room(student, out_student, parts)
         loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
         loop.run(parts)
-        finish(loop, out_student, name, p, files.digest_of(source), views.groups)
+        average = "none" if old_model else p.average
+        choice = choose(student, probe, loop.made(), average, untrained, ridge=p.head == "ridge")
+        write(loop, choice, out_student, name, p, files.digest_of(source))
+    if loop.diverged is not None:
+        console.say(
+            f"warning: {loop.diverged}; stopped, and steps after {choice.shipped.step} are lost. "
+            "Lower train.lr, or mend what it learns from"
+        )
+    for line in verdict(choice, views.groups, loop.steps):
+        console.say(line)
+
+
+def closed_form(
+    student: "Student", p: Params, views: TrainSet, prototypes: Prototypes, measured: bool
+) -> dict[str, Any] | None:
+    """Give the student its ridge start, where asked for; the untrained network's weights with a
+    head by PCA, where they will be `measured`. An old model's index fits neither."""
+    from .distill import ridge_start
+
+    wanted = measured and p.compatible_with is None
+    if p.head != "ridge" and not wanted:
+        return None
+    rows, features = ridge_start.sample(student, views, p.view_px, p.seed)
+    untrained = ridge_start.untrained_head(student, features) if wanted else None
+    if p.head == "ridge":
+        ridge_start.ridge(student, rows, features, prototypes, p.seed)
+    return untrained
 
 
 def first_student(name: str, p: Params, dim: int) -> "Student":
@@ -170,70 +204,88 @@ def plan_of(p: Params) -> "Plan":
     return Plan(
         epochs=p.epochs, view_px=p.view_px, lr=p.lr, final_lr=p.final_lr,
         backbone_lr_scale=p.backbone_lr_scale, weight_decay=p.weight_decay, amp=amp,
-        validate_every=p.validate_every, patience=p.patience, seed=p.seed,
+        validate_every=p.validate_every, patience=p.patience, seed=p.seed, average=p.average,
     )  # fmt: skip
 
 
-def finish(loop: "Loop", folder: Path, name: str, p: Params, source: str, groups: int) -> None:
-    """Write the best weights, the last ones where they differ, the history and its image."""
-    from safetensors.torch import save_file
-
+def write(loop: "Loop", choice: "Choice", folder: Path, name: str, p: Params, source: str) -> None:
+    """Write what is shipped, what training made where that is another, the history, its image."""
     from .distill import student
 
-    last = loop.keep_best()
-    weights = loop.objective.weights
-    step = loop.step if loop.best is None else loop.best.step
-    student.save(
-        loop.student, folder, card(name, how_made(loop)), loss=weights,
-        parents=source, step=step, steps=loop.step, validation_map=loop.best_map,
-        aligned=loop.objective.aligned and p.compatible_with is None,
-        backward_compatible=p.compatible_with is not None, view_px=p.view_px,
-    )  # fmt: skip
-    if last is not None:
-        with files.atomic(folder / "last.safetensors") as temporary:
-            save_file(last, temporary, metadata={"format": "pt"})
+    student.forget(folder / params.TRAINED)
+    save(loop, choice, choice.shipped, folder, name, p, source)
+    if choice.trained is not choice.shipped:
+        save(loop, choice, choice.trained, folder / params.TRAINED, name, p, source)
     history.write(folder / "history.csv", loop.history)
-    history.draw(folder / "training.png", loop.history, step)
-    if loop.diverged is not None:
-        kept = f"step {step}" if step else "the start"
-        console.say(
-            f"warning: {loop.diverged}; stopped, and the weights of {kept} are shipped. Lower "
-            "train.lr, or mend what it learns from"
-        )
-        if loop.best is None:
-            return
-    console.say(verdict(loop, groups))
+    history.draw(folder / "training.png", loop.history, choice.shipped.step, choice.curve())
 
 
-def verdict(loop: "Loop", groups: int) -> str:
-    """What training brought, in one line."""
-    best = loop.best_map
-    if loop.steps == 0:
-        score = "" if best is None else f" ({best:.1f} mAP on the validation groups)"
-        return (
-            "0 steps ran: train.epochs is 0, so nothing was trained and the start itself is the "
-            f"student{score}"
+def save(
+    loop: "Loop", choice: "Choice", chosen: "Candidate", folder: Path, name: str, p: Params,
+    source: str,
+) -> None:  # fmt: skip
+    """Write one of the candidates as a student's folder."""
+    from .distill import shipping, student
+
+    losses = loop.objective.weights
+    of_training = chosen.kind != shipping.UNTRAINED
+    aligned = loop.objective.aligned and p.compatible_with is None and of_training
+    loop.student.load_state_dict(chosen.state)
+    student.save(
+        loop.student, folder, card(name, how_made(loop, chosen)), loss=losses,
+        parents=source, step=chosen.step, steps=loop.step, shipped=chosen.kind, share=chosen.share,
+        **measures("validation", chosen), **measures("trained_validation", choice.trained),
+        **({"trained_apart": True} if choice.trained is not choice.shipped else {}),
+        path=choice.curve(), aligned=aligned, backward_compatible=p.compatible_with is not None,
+        view_px=p.view_px,
+    )  # fmt: skip
+
+
+def measures(name: str, candidate: "Candidate") -> dict[str, float | None]:
+    """`<name>_map` and `<name>_error` of config.json, None where not measured."""
+    score = candidate.score
+    error = None if score is None or not np.isfinite(score.error) else round(score.error, 4)
+    return {f"{name}_map": None if score is None else score.map, f"{name}_error": error}
+
+
+def verdict(choice: "Choice", groups: int, steps: int) -> Iterator[str]:
+    """What training brought and what is shipped, in a few lines."""
+    shipped, trained = choice.shipped, choice.trained
+    if steps == 0:
+        score = f" ({plain(shipped.score)} mAP on the validation groups)" if shipped.score else ""
+        yield (
+            "0 steps ran: train.epochs is 0, so nothing was trained and "
+            f"{shipped.described()} is the student{score}"
         )
-    if loop.best is None or best is None:
-        return f"{loop.step} steps; the last weights are kept: no validation groups to choose by"
-    start = loop.measured()[0]
-    if loop.best.step == 0:
-        return (
-            f"training did not help: the start was best ({start:.1f} mAP on the validation groups) "
-            f"and is kept; {groups} groups are few, or train.lr is high: more images or a "
-            "lower rate may change that"
+        return
+    if shipped.score is None:
+        reason = "no validation groups to choose by"
+        yield f"{trained.step} steps; shipped: {shipped.described()}; {reason}"
+        return
+    for c in sorted(choice.compared, key=lambda c: (c.step, c.share or 0)):
+        yield f"  {c.described()}: {plain(c.score)} mAP on the validation groups"
+    if trained is not shipped and trained.score is not None:
+        gain, error = trained.score.gain_over(shipped.score)
+        yield (
+            f"training did not help beyond doubt: {trained.described()} gains "
+            f"{gain:+.1f} +- {error:.1f} over {shipped.described()}; {groups} groups are few, or "
+            "train.lr is high: more images or a lower rate may change that"
         )
+    yield f"shipped: {shipped.described()}, {plain(shipped.score)} mAP on the validation groups"
+
+
+def plain(score: Any) -> str:
+    """79.7 +- 2.1; without the error where one group cannot tell it."""
     return (
-        f"{loop.step} steps; best at step {loop.best.step}: {best:.1f} mAP on the "
-        f"validation groups, {start:.1f} at the start"
+        f"{score.map:.1f} +- {score.error:.1f}" if np.isfinite(score.error) else f"{score.map:.1f}"
     )
 
 
-def how_made(loop: "Loop") -> str:
+def how_made(loop: "Loop", chosen: "Candidate") -> str:
     """What made the student, for its card."""
     if loop.steps == 0:
-        return "the start itself: 0 steps of training ran"
-    return f"trained by {', '.join(loop.objective.weights)}"
+        return f"{chosen.described()}: 0 steps of training ran"
+    return f"{chosen.described()} of a training by {', '.join(loop.objective.weights)}"
 
 
 def card(name: str, how: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import spoiled
 from PIL import Image
 from ruamel.yaml import YAML
 
@@ -55,7 +56,9 @@ class World:
         with (folder / "params.yaml").open("w") as f:
             YAML(typ="safe").dump(values, f)
 
-    def describe(self, model: str, rows: np.ndarray, dtype: Any = np.float16, **about: Any) -> None:
+    def describe(
+        self, model: str, rows: np.ndarray, dtype: Any = np.float16, /, **about: Any
+    ) -> None:
         assert self.set.start is not None
         arrays = {
             "descriptor": rows.astype(dtype), "image_id": self.set.image_id,
@@ -152,3 +155,37 @@ def test_a_start_that_does_not_fit_is_refused(
             file = str(world.file("b"))
             assert console.run(score.app, [file, file, truth]) == 2
             assert "start" in capsys.readouterr().err
+
+
+def test_descriptors_and_whitenings_of_another_teacher_are_refused(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(world.folder / n) for n in ("evaluation", "described", "whitening", "results")]
+    arguments += ["--params", str(world.folder / "params.yaml")]
+    good = np.eye(DIM)[np.arange(world.set.count) % DIM]
+    for model, of, code in (("a", "a", 0), ("a", "b", 2), ("student", "b", 2), ("student", "x", 0)):
+        world.describe(model, good, model=of)
+        capsys.readouterr()
+        assert console.run(evaluate.app, arguments) == code, (model, of)
+        if code:
+            assert f"{model}: described by {of}, not {model}" in capsys.readouterr().err
+            world.describe(model, good, model=model)
+    file = world.folder / "whitening/a.h5"
+    fitted = whitening.read(file)
+    for of, code in (("a", 0), ("b", 2)):
+        whitening.write(file, fitted, teacher=of)
+        assert console.run(evaluate.app, arguments) == code
+    assert "a.h5: of teacher b, not a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [np.nan, 0, 2])
+def test_described_rows_that_are_no_unit_rows_are_refused(
+    world: World, capsys: pytest.CaptureFixture[str], value: float
+) -> None:
+    arguments = [str(world.folder / n) for n in ("evaluation", "described", "whitening", "results")]
+    rows = np.array(store.Stored(world.file("student"), "descriptors")["descriptor"])
+    rows[2] *= value
+    spoiled.again(world.file("student"), "descriptors", descriptor=rows)
+    arguments += ["--params", str(world.folder / "params.yaml")]
+    assert console.run(evaluate.app, arguments) == 2
+    assert "student/v.h5: descriptor: 1 of" in capsys.readouterr().err

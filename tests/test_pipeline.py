@@ -13,8 +13,8 @@ from project import run
 
 
 def executed(output: str) -> list[str]:
-    """Names of the stages that DVC ran."""
-    return re.findall(r"Running stage '([^']+)'", output)
+    """Names of the stages that DVC ran, but for `look`, which always runs."""
+    return [name for name in re.findall(r"Running stage '([^']+)'", output) if name != "look"]
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_the_tiny_video_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     write_params(folder / "params.yaml")
     run("git", "commit", "-qam", "tiny", cwd=root)
     log = run("dvc", "repro", cwd=folder)
-    assert len(re.findall(r"Running stage", log.stdout)) == 12
+    assert len(re.findall(r"Running stage", log.stdout)) == 13
     found = json.loads((folder / "data/results/metrics.json").read_text())["videos"]
     assert set(found) == {"student", "untrained", "a", "b", "fused"}
     assert set(found["student"]) == {"top-100", "top-inf"}
@@ -60,7 +60,7 @@ def test_the_tiny_video_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (root / "data/results").exists() and not (root / "dvc.lock").exists()
     status = run("git", "status", "--porcelain", cwd=root).stdout.split()
     assert status == ["??", "video/dvc.lock", "??", "video/params.yaml"]
-    assert "Running stage" not in run("dvc", "repro", cwd=folder).stdout
+    assert run("dvc", "repro", cwd=folder).stdout.count("Running stage") == 1  # look
     known = run("dvc", "stage", "list", "--all", "--name-only", cwd=root).stdout
     assert "prepare" in known and "video" not in known  # the first does not know of the second
     verified = run(sys.executable, "-m", "stages", "verify", cwd=folder, PYTHONPATH="..")

@@ -145,10 +145,33 @@ def to_csv(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file of ours."""
+    """A JSON file. Raises UserError where it is none."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_bytes(), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: a folder, not a JSON file") from None
+
+
+def parse_json(text: bytes | str, where: str) -> Any:
+    """JSON in UTF-8, no key of a map twice. Raises UserError that names `where`."""
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        values = json.loads(text, object_pairs_hook=_map)
+        if "\\ud" in text.lower():  # half a character, which no file name and no terminal takes
+            json.dumps(values, ensure_ascii=False).encode()
+        return values
+    except RecursionError:
+        raise UserError(f"{where}: JSON that is nested too deep") from None
     except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
+        raise UserError(f"{where}: not JSON ({' '.join(str(error).split())})") from None
+
+
+def _map(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} occurs twice")
+    return values

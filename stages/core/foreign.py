@@ -23,7 +23,7 @@ from .contents import KINDS
 from .errors import UserError
 
 NAMES = tuple(KINDS["descriptors"])
-HOW = 'write it so: f["descriptor"] = rows; f["image_id"] = np.array(ids, "S")'
+HOW = 'write it so: f["descriptor"] = rows; f["image_id"] = list(ids)'
 SECONDS = 60.0
 CHUNK_BYTES = 1 << 28  # of one chunk, which is in memory whole
 BLOCK_BYTES = 1 << 24

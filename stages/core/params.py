@@ -21,10 +21,12 @@ KEYS = (
     "fuse", "train", "describe", "evaluate", "compare",
 )  # fmt: skip
 S = TypeVar("S", bound=BaseModel)
-OLD_MODEL = "old_model"  # in a student's folder and its descriptions: the model it must match
+# Students inside a student's folder, and in its descriptions:
+OLD_MODEL = "old_model"  # the model that it must match
+TRAINED = "trained"  # what training made, where another one is shipped
 # Names that the pipeline itself gives to models.
 RESERVED = (
-    "student", "untrained", "ensemble", "fused", "asymmetric", OLD_MODEL, "new_on_old",
+    "student", "untrained", "ensemble", "fused", "asymmetric", OLD_MODEL, "new_on_old", TRAINED,
 )  # fmt: skip
 PACKAGE = __package__.rsplit(".", 1)[0]
 

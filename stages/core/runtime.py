@@ -48,6 +48,29 @@ def keep_freed_memory() -> None:
     mallopt(top_pad, 1 << 28)
 
 
+def share_memory() -> None:
+    """Have the C library give big freed blocks back at once, and keep few pools for threads.
+
+    A server lives long, and one large image must not cost its memory for ever.
+    """
+    mmap_threshold, trim_threshold, arena_max = -3, -1, -8  # names of mallopt(3)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    mallopt(mmap_threshold, 1 << 20)
+    mallopt(trim_threshold, 1 << 24)
+    mallopt(arena_max, 2)
+
+
+def give_back_memory() -> None:
+    """Give the memory that is free within the C library back to the system."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+
+
 class Stop:
     """Within the block an interrupt is only noted, so that a step is done whole or not at all.
 

@@ -3,7 +3,9 @@
 A dataset is a module with a class `Settings` (its map in `params.yaml`, section `datasets`) and the
 functions of `TrainingDataset`, of `EvaluationDataset`, or of both. To train or to evaluate on it
 `training` or `evaluation` is enough; `status` tells `doctor` what is in place, and the counts tell
-`plan` how much there is. A text `PUBLISHED`, where it has one, says where the images are to be had.
+`plan` how much there is. Where a dataset reads files that lie outside of the project,
+`watched(settings, name) -> Watched` tells the stage `look` which: images, lists, ground truths. A
+text `PUBLISHED`, where it has one, says where the images are to be had.
 """
 
 from dataclasses import dataclass, field
@@ -50,6 +52,13 @@ class Evaluation:
     queries: list[dict[str, Any]] | None
     notes: list[str] = field(default_factory=list)
     frames: np.ndarray | None = None
+
+
+class NotThere(UserError):
+    """The folder or list of a dataset is not on this machine (now)."""
+
+
+Watched = list[tuple[Path, list[str]]]  # folders, and the paths below each that a set is made of
 
 
 @dataclass(frozen=True)

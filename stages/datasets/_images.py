@@ -11,6 +11,7 @@ from ..core.console import progress
 from ..core.errors import UserError
 from ..images import lists, reading, samples
 from ..images.listing import named, walked
+from . import NotThere
 
 SUFFIXES = reading.SUFFIXES
 LARGE, BROKEN = "too large", "broken"
@@ -22,7 +23,7 @@ def folder_at(path: str, where: str) -> Path:
     """The folder that the setting `where` names; `~` is the home. UserError if it is none."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{where}: {path}: no such folder; give the one that holds the images")
+        raise NotThere(f"{where}: {path}: no such folder; give the one that holds the images")
     return folder
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..core import files, parallel
+from ..core import console, files, parallel, seen_files
 from ..core.errors import UserError
 from ..images import video_frames
 
 SETTINGS = "decoded.json"
+DECODED_FROM = "videos.json"  # id -> digest of the video's content
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,26 @@ class Decoded:
         first = "; ".join(list(self.broken.values())[:3])
         where = f"; all of them: {listed}" if listed else ""
         return [f"{len(self.broken)} broken videos left out: {first}{where}"]
+
+
+def forget_changed(root: Path, videos: dict[str, Path], frames: Path) -> None:
+    """Remove the frames of each video id -> file that is not what they were decoded from.
+
+    What each was is noted beside the frames; frames without a note are taken for those of now.
+    """
+    note = frames / DECODED_FROM
+    before = files.read_json(note) if note.is_file() else {}
+    paths = [os.path.relpath(path, root) for path in videos.values()]
+    found = seen_files.Contents(root)
+    now = dict(zip(videos, found.digests(paths, "reading videos"), strict=True))
+    found.save()
+    changed = [i for i, digest in now.items() if before.get(i, digest) != digest]
+    for name in changed:
+        shutil.rmtree(frames / name, ignore_errors=True)
+    if changed:
+        console.say(f"{frames}: {len(changed)} videos changed and are decoded again")
+    if now.items() - before.items():
+        files.write_text(note, files.to_json({**before, **now}))
 
 
 def decode(paths: dict[str, Path], by: Decoding, part: str) -> Decoded:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from ..core.plugins import nearest
-from . import Counts, Evaluation, Training, _images
+from . import Counts, Evaluation, NotThere, Training, Watched, _images
 
 COLUMNS = ("path", "group", "split")
 OPTIONAL = "query"
@@ -133,12 +133,16 @@ def status(settings: Settings, name: str) -> str:
     return f"{file}: {', '.join(f'{split[s]} images of split {s}' for s in SPLITS)}, all there"
 
 
+def watched(settings: Settings, name: str) -> Watched:
+    """The table and the images that it names."""
+    file, root = _places(settings)
+    paths = _images.as_there(root, [row.path for row in read_rows(file)])
+    return [(file.parent, [file.name]), (root, paths)]
+
+
 def _listed(settings: Settings) -> tuple[Path, Path, list[Row]]:
     """(the table, the folder of its paths, its lines), every path that of a file."""
-    file = Path(settings.file).expanduser()
-    if not file.is_file():
-        raise UserError(f"datasets.csv.file: {settings.file}: no such file")
-    root = _images.folder_at(settings.root, "datasets.csv.root") if settings.root else file.parent
+    file, root = _places(settings)
     rows = list(read_rows(file))
     paths = _images.as_there(root, [row.path for row in rows])
     rows = [replace(row, path=path) for row, path in zip(rows, paths, strict=True)]
@@ -147,6 +151,16 @@ def _listed(settings: Settings) -> tuple[Path, Path, list[Row]]:
         raise UserError(f"{file}: {len(twice)} paths occur twice: {_images.named(twice)}")
     _images.refuse_missing(root, paths, f"correct the paths in {file}, or datasets.csv.root")
     return file, root, rows
+
+
+def _places(settings: Settings) -> tuple[Path, Path]:
+    """(the table, the folder of its paths)."""
+    file = Path(settings.file).expanduser()
+    if not file.is_file():
+        raise NotThere(f"datasets.csv.file: {settings.file}: no such file")
+    if settings.root is None:
+        return file, file.parent
+    return file, _images.folder_at(settings.root, "datasets.csv.root")
 
 
 def read_table(settings: Settings) -> Table:
@@ -189,6 +203,8 @@ def _check_columns(names: Sequence[str], file: Path) -> None:
             f"{file}: unknown column {odd[0]!r}{nearest(odd[0], known)}; "
             f"expected {','.join(COLUMNS)}[,{OPTIONAL}]"
         )
+    if twice := [name for name in known if list(names).count(name) > 1]:
+        raise UserError(f"{file}: column {twice[0]!r} occurs twice; keep one")
     if lost := [name for name in COLUMNS if name not in names]:
         raise UserError(f"{file}: no column {lost[0]!r}; expected {','.join(COLUMNS)}[,{OPTIONAL}]")
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from ..images.listing import walked
-from . import Counts, Evaluation, Training, _images
+from . import Counts, Evaluation, Training, Watched, _images
 
 
 class Settings(BaseModel):
@@ -103,6 +103,12 @@ def status(settings: Settings, name: str) -> str:
     root, paths = _listed(settings)
     instances = {path.split("/")[0] for path in paths if "/" in path}
     return f"{root}: {len(paths)} images, {len(instances)} sub-folders of them"
+
+
+def watched(settings: Settings, name: str) -> Watched:
+    """All images below the root."""
+    root = _images.folder_at(settings.root, "datasets.folder.root")
+    return [(root, walked(root, _images.SUFFIXES)[0])]
 
 
 def count_training(settings: Settings) -> Counts:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import UserError
 from ..images import lists
-from . import Counts, Training
+from . import Counts, Training, Watched
 from ._images import folder_at, refuse_missing, sample
 
 PUBLISHED = (
@@ -83,6 +83,17 @@ def count_training(settings: Settings) -> Counts:
     listed = training(settings, Path())
     files = sample(listed.root, listed.path)
     return Counts(len(listed.image_id), listed.group, files=files, notes=listed.notes)
+
+
+def watched(settings: Settings, name: str) -> Watched:
+    """The list, the images that it names, the file of ids to exclude."""
+    root = folder_at(settings.root, "datasets.gldv2.root")
+    table = _list(root)
+    seen = [(table.parent, [table.name]), (root, [_path(i) for _, ids in rows(table) for i in ids])]
+    if isinstance(settings.exclude, str):
+        exclude = Path(settings.exclude).expanduser()
+        seen.append((exclude.parent, [exclude.name]))
+    return seen
 
 
 def status(settings: Settings, name: str) -> str:

@@ -12,6 +12,7 @@ A folder with a ground truth asks; one with a list alone is a set of distractors
 import io
 import math
 import pickle
+import pickletools
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ..core.console import progress
 from ..core.errors import UserError
 from ..core.plugins import nearest
 from ..images import lists
-from . import Counts, Evaluation
+from . import Counts, Evaluation, Watched
 from ._images import as_there, folder_at, is_whole, named, refuse_missing, sample
 
 PUBLISHED = (
@@ -59,6 +60,18 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         f"evaluation.{name}: neither {truth} nor {listed}{nearest(name, folders)}; "
         f"the folders of {root}: {', '.join(folders) or 'none'}"
     )
+
+
+def watched(settings: Settings, name: str) -> Watched:
+    """The ground truth or list of the set `name`, and its images."""
+    folder = folder_at(settings.root, "datasets.revisitop.root") / name
+    truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
+    if truth.is_file():
+        known = ground_truth(truth)
+        return [
+            (folder, [truth.name, *(f"jpg/{n}.jpg" for n in known["qimlist"] + known["imlist"])])
+        ]
+    return [(folder, [listed.name, *(f"jpg/{n}" for n in _list(listed))])]
 
 
 def status(settings: Settings, name: str) -> str:
@@ -166,6 +179,20 @@ def _list(listed: Path) -> list[str]:
     return names
 
 
+def _check_claims(raw: bytes) -> None:
+    """Raise UserError for a pickle that wants more memory than its bytes can fill.
+
+    Nothing is built: a place in the unpickler's table is reserved by its number, and a bytearray
+    by its length, whatever comes after.
+    """
+    for opcode, argument, _ in pickletools.genops(raw):
+        if opcode.name == "BYTEARRAY8" or (
+            opcode.name in ("PUT", "BINPUT", "LONG_BINPUT")
+            and not 0 <= int(argument or 0) <= len(raw)
+        ):
+            raise UserError(f"it claims more than its {len(raw)} bytes hold")
+
+
 class _NothingGlobal(pickle.Unpickler):
     """Lists, maps, numbers and text alone: a pickle that names code could run it."""
 
@@ -178,7 +205,9 @@ def ground_truth(path: Path) -> Map:
     and `easy`, `hard`, `junk` as rows of `imlist`. Everything checked; raises UserError.
     """
     try:
-        known = _NothingGlobal(io.BytesIO(path.read_bytes())).load()
+        raw = path.read_bytes()
+        _check_claims(raw)
+        known = _NothingGlobal(io.BytesIO(raw)).load()
     except UserError as error:
         raise UserError(f"{path}: refused: {error}; download it again") from None
     except Exception as error:  # of broken bytes it raises whatever their nonsense leads to
@@ -193,6 +222,9 @@ def ground_truth(path: Path) -> Map:
     names = asked + database
     if twice := len(names) - len(set(names)):
         raise UserError(f"{path}: {twice} names occur twice in qimlist and imlist")
+    lists = [v for one in gnd if isinstance(one, dict) for v in one.values() if isinstance(v, list)]
+    if sum(map(len, lists)) > len(raw):
+        raise UserError(f"{path}: the same rows over and over; download it again")
     for name, one in zip(asked, gnd, strict=True):
         _check_query(one, len(database), f"{path}: query {name}")
     return known

@@ -18,7 +18,7 @@ from ..core.errors import UserError
 from ..images import video_frames
 from ..images.listing import walked
 from ..images.sets import frame_path
-from . import Counts, Evaluation, Made, Training, _videos
+from . import Counts, Evaluation, Made, NotThere, Training, Watched, _videos
 from ._images import named
 from ._svd_lists import Labels, groups, read_ids, read_labels
 
@@ -131,6 +131,14 @@ def _counts(settings: Settings, ids: list[str], group: np.ndarray | None = None)
     return Counts(len(ids), group, frames, files, made if left else None, notes)
 
 
+def watched(settings: Settings, name: str) -> Watched:
+    """The lists, and the videos to decode; of frames that were decoded elsewhere the folders."""
+    lists = ("train_groundtruth", "test_groundtruth", "unlabeled-data-id")
+    folder, present = _present(settings)
+    paths = sorted(os.path.relpath(path, folder) for path in present.values())
+    return [(_folder(settings.metadata, "metadata"), list(lists)), (folder, paths)]
+
+
 def status(settings: Settings, name: str) -> str:
     """What is in place, in a line; nothing is decoded. Raises UserError."""
     tables = ("train_groundtruth", "test_groundtruth")
@@ -173,7 +181,9 @@ def _frames(settings: Settings, needed: list[str], wanted: list[str], part: str)
         Path(settings.frames).expanduser(), settings.fps, settings.max_frames, settings.frame_px
     )
     by.check("datasets.svd.frames")
-    return _videos.decode({i: present[i] for i in ids}, by, part)
+    videos = {i: present[i] for i in ids}
+    _videos.forget_changed(folder, videos, by.frames)
+    return _videos.decode(videos, by, part)
 
 
 def _present(settings: Settings) -> tuple[Path, dict[str, Path]]:
@@ -203,7 +213,7 @@ def below(folder: Path) -> dict[str, Path]:
 def _folder(path: str, key: str) -> Path:
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise UserError(f"datasets.svd.{key}: {path}: no such folder; SVD is given by agreement")
+        raise NotThere(f"datasets.svd.{key}: {path}: no such folder; SVD is given by agreement")
     return folder
 
 

@@ -11,6 +11,7 @@ from ..images.replay import Replay
 from ..images.sets import TrainSet
 from ..nets import embed
 from . import student as students
+from .averaging import head_by_pca
 from .prototypes import Means, ridge_by_groups
 from .student import Student
 from .targets import Prototypes
@@ -19,16 +20,36 @@ RIDGE_VIEWS = 4000  # training views that the ridge start is fitted on
 BATCH = 64  # views through the network at once
 
 
-def ridge(
-    student: Student, views: TrainSet, prototypes: Prototypes, view_px: int, seed: int
-) -> None:
-    """Set the head by ridge regression from the untrained backbone to the prototypes."""
+def sample(
+    student: Student, views: TrainSet, view_px: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, their (b, d) features): what the untrained backbone makes of training views."""
     m = len(views.view_image)
     rows = np.sort(np.random.default_rng(seed).permutation(m)[:RIDGE_VIEWS])
-    backbone = features(student, views, rows, view_px, "ridge start", head=False)
+    return rows, features(student, views, rows, view_px, "untrained features", head=False)
+
+
+def ridge(
+    student: Student, rows: np.ndarray, backbone: np.ndarray, prototypes: Prototypes, seed: int
+) -> None:
+    """Set the head by ridge regression from the features of view `rows` to their prototypes."""
     label = prototypes.view_prototype[rows]
     weight, bias, strength = ridge_by_groups(backbone, prototypes.prototype[label], label, seed)
     console.say(f"ridge start from {len(rows)} views, strength {strength:g}")
+    set_head(student, weight, bias)
+
+
+def untrained_head(student: Student, backbone: np.ndarray) -> dict[str, torch.Tensor]:
+    """The weights of `student`, untrained, its head the PCA of the features."""
+    state = {k: v.detach().cpu().clone() for k, v in student.state_dict().items()}
+    weight, bias = head_by_pca(backbone, student.dim)
+    state["head.weight"] = torch.from_numpy(weight).float()
+    state["head.bias"] = torch.from_numpy(bias).float()
+    return state
+
+
+def set_head(student: Student, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Give the student's head these weights (dim, width) and bias (dim,)."""
     assert student.head is not None
     with torch.no_grad():
         student.head.weight.copy_(torch.from_numpy(weight))

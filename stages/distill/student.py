@@ -113,9 +113,9 @@ def keep_old_model(old_model: Path, folder: Path) -> None:
             shutil.copyfile(old_model / name, temporary)
 
 
-def forget_old_model(folder: Path) -> None:
-    """Remove what `keep_old_model` of another run left."""
-    shutil.rmtree(folder / params.OLD_MODEL, ignore_errors=True)
+def forget(folder: Path) -> None:
+    """Remove a student that another run left inside a student's folder."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(folder: Path) -> Student:
@@ -129,10 +129,14 @@ def load(folder: Path) -> Student:
         raise UserError(f"{file}: no such file; a student's folder has it beside config.json")
     if files.digest_of_file(file) != config.get("digest"):
         raise UserError(f"{file}: not the weights that config.json describes; train again")
-    student = Student(
-        config["model"], dim=config["dim"] if config["head"] else None,
-        image_px=config["image_px"], pool=config["pool"], gem_p=config["gem_p"],
-    )  # fmt: skip
+    try:
+        student = Student(
+            config["model"], dim=config["dim"] if config["head"] else None,
+            image_px=config["image_px"], pool=config["pool"], gem_p=config["gem_p"],
+        )  # fmt: skip
+    except (RuntimeError, TypeError, ValueError) as error:
+        line = str(error).splitlines()[0][:120]
+        raise UserError(f"{folder / 'config.json'}: describes no network ({line})") from None
     state = {OLD_KEY.sub("backbone.", k): v for k, v in checkpoints.from_file(file).items()}
     weights.fill(student, state, str(file))
     student.config = {k: v for k, v in config.items() if k not in ("format", "digest")}

@@ -39,12 +39,9 @@ class Targets:
         """Open every shard by name, checked against each other and against the stored views."""
         first = store.Stored(folder / "epoch-0000.h5", "targets")
         count = int(first.number("epochs", 1, 10_000)) if "epochs" in first.attributes else 1
+        names = ["held-out.h5"] if first.number("held_out", 0, 1) else []
         rest = [store.Stored(folder / f"epoch-{e:04d}.h5", "targets") for e in range(1, count)]
-        held = (
-            [store.Stored(folder / "held-out.h5", "targets")]
-            if first.number("held_out", 0, 1)
-            else []
-        )
+        held = [store.Stored(folder / name, "targets") for name in names]
         for shard in (first, *rest, *held):
             if shard.text("train") != views.digest:
                 raise UserError(f"{shard.path}: made for other stored views; fuse again")

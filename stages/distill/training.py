@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +19,14 @@ from ..images.sets import TrainSet
 from ..nets.embed import as_input
 from ..nets.prefetch import ahead
 from . import soundness
+from .averaging import Moving, State
 from .losses import Objective
+from .shipping import START, TRAINED, Candidate, Made, Probe, Score
 from .student import Student
 from .targets import Prototypes, Targets
 
 CHECKPOINT_SECONDS = 60.0
 HELD_OUT_STEPS = 8  # batches of the held-out shard that the loss is measured on
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Plan:
     validate_every: int  # steps; 0: never
     patience: int  # validations without a gain before it stops; 0: never
     seed: int
+    average: str = "none"  # path, moving or none; the loop itself keeps the moving one only
 
 
 @dataclass
@@ -54,10 +56,10 @@ class Best:
 
 
 class Loop:
-    """Trains `student` in place; `run` leaves it with the best weights.
+    """Trains `student` in place; `made` is what it leaves: first, last and best weights.
 
-    `probe` measures retrieval (percent), None without validation groups; then the loss on the
-    held-out shard decides, and without one the last weights are kept.
+    `probe` measures retrieval, None without validation groups; then the loss on the held-out shard
+    tells which are the best, and without one the last.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Loop:
         views: TrainSet,
         targets: Targets,
         prototypes: Prototypes,
-        probe: Callable[[Student], float] | None,
+        probe: Probe | None,
     ) -> None:
         self.student, self.plan, self.objective = student, plan, objective
         self.targets, self.probe = targets, probe
@@ -79,6 +81,9 @@ class Loop:
         self.steps = plan.epochs * targets.steps
         self.step = 0  # steps done
         self.best: Best | None = None
+        self.start = snapshot(student)
+        self.moving = Moving(student.state_dict()) if plan.average == "moving" else None
+        self.aps: dict[int, np.ndarray] = {}  # average precisions at the start, last and best step
         self.history: list[dict[str, Any]] = []
         self._optimizer = self._make_optimizer()
         self._pending: list[Tensor] = []
@@ -88,17 +93,18 @@ class Loop:
         """Train to the end, to where patience ends it, or to where it diverges; then the student
         has its best sound weights, the start included. Raises KeyboardInterrupt when stopped.
         """
-        start = snapshot(self.student)
         try:
             self._run(parts)
         except soundness.Diverged as error:
             self.diverged = error
-            self._go_back(start)
+            self._go_back()
 
-    def _go_back(self, start: State) -> None:
+    def _go_back(self) -> None:
         """To the best weights that were measured, or the start; later steps are forgotten."""
-        self._pending = []
-        self.step, state = (0, start) if self.best is None else (self.best.step, self.best.state)
+        self._pending, self.moving = [], None
+        self.step, state = (
+            (0, self.start) if self.best is None else (self.best.step, self.best.state)
+        )
         self.student.load_state_dict(state)
         self.history = [h for h in self.history if "loss" in h or "validation_map" in h]
 
@@ -139,18 +145,19 @@ class Loop:
         """mAP on the validation groups, by step."""
         return {h["step"]: h["validation_map"] for h in self.history if "validation_map" in h}
 
-    @property
-    def best_map(self) -> float | None:
-        """mAP on the validation groups of the weights that are kept, None where not measured."""
-        return None if self.best is None else self.measured().get(self.best.step)
+    def made(self) -> Made:
+        """The weights at the start, the last and the best ones, with their scores."""
+        first = self._candidate(0, self.start, 0.0)
+        last = self._candidate(self.step, snapshot(self.student), 1.0) if self.step else first
+        best = last
+        if self.best is not None and self.best.step != self.step:
+            best = self._candidate(self.best.step, self.best.state, None if self.best.step else 0.0)
+        return Made(first, last, best, self.moving)
 
-    def keep_best(self) -> State | None:
-        """Give the student its best weights; the last ones are returned where they differ."""
-        if self.best is None or self.best.step == self.step:
-            return None
-        last = snapshot(self.student)
-        self.student.load_state_dict(self.best.state)
-        return last
+    def _candidate(self, step: int, state: State, share: float | None) -> Candidate:
+        ap = self.aps.get(step)
+        score = None if ap is None or self.probe is None else self.probe.score(ap)
+        return Candidate(TRAINED if step else START, state, score, step, share)
 
     def _learn(self, pixels: Tensor) -> None:
         """One step on (2N, px, px, 3) uint8 pixels: N anchors, then N positives."""
@@ -166,6 +173,8 @@ class Loop:
             {"step": self.step + 1, "epoch": self.step // self.targets.steps, "lr": lr}
         )
         self.step += 1
+        if self.moving is not None:
+            self.moving.add(self.student.state_dict(), self.step)
         if len(self._pending) >= 50:
             self._flush()
 
@@ -204,7 +213,11 @@ class Loop:
         if self.step and not soundness.finite(self.student.state_dict()):
             raise soundness.Diverged("a weight is NaN or infinity", self.step, self._rate())
         if self.probe is not None:
-            score = entry["validation_map"] = self._probed()
+            measured = self._probed()
+            self.aps[self.step] = measured.ap
+            score = entry["validation_map"] = measured.map
+            if np.isfinite(measured.error):
+                entry["validation_error"] = measured.error
         if self.targets.held_out is not None and self.step:
             loss = entry["held_out_loss"] = self._held_out_loss()
             soundness.refuse_score("loss on the held-out batches", loss, self.step, self._rate())
@@ -215,8 +228,10 @@ class Loop:
             self.history.append(entry)
         if score is not None and (self.best is None or score > self.best.score):
             self.best = Best(score, self.step, snapshot(self.student))
+        kept = (0, self.step, -1 if self.best is None else self.best.step)
+        self.aps = {step: ap for step, ap in self.aps.items() if step in kept}
 
-    def _probed(self) -> float:
+    def _probed(self) -> Score:
         """The measure of the probe. Raises Diverged where it is no number after a step."""
         assert self.probe is not None
         try:
@@ -225,7 +240,7 @@ class Loop:
             if not self.step:
                 raise
             raise soundness.Diverged(str(error), self.step, self._rate()) from None
-        soundness.refuse_score("validation", score, self.step, self._rate())
+        soundness.refuse_score("validation", score.map, self.step, self._rate())
         return score
 
     def _rate(self) -> float:
@@ -284,6 +299,8 @@ class Loop:
             "step": self.step, "student": self.student.state_dict(), "best": best,
             "optimizer": self._optimizer.state_dict(), "history": self.history,
             "random": torch.get_rng_state(),
+            "moving": None if self.moving is None else self.moving.state,
+            "aps": {step: torch.from_numpy(ap) for step, ap in self.aps.items()},
         }  # fmt: skip
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -298,6 +315,9 @@ class Loop:
         self._optimizer.load_state_dict(state["optimizer"])
         self.step, self.history = state["step"], state["history"]
         self.best = None if state["best"] is None else Best(**state["best"])
+        self.aps = {step: ap.numpy() for step, ap in state["aps"].items()}
+        if self.moving is not None:
+            self.moving.state = {k: v.to(self.device) for k, v in state["moving"].items()}
         torch.set_rng_state(state["random"])
         console.say(f"going on after step {self.step} of {self.steps}")
         return True

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..core import console
 from ..core.errors import UserError
@@ -35,11 +35,11 @@ def walked(
     """
     walk = Walk()
     _walk(root, "", walk, set())
-    suffix = {f: PurePosixPath(f).suffix.lower() for f in walk.files}
+    suffix = {f: os.path.splitext(f)[1].lower() for f in walk.files}
     images = [f for f in walk.files if suffix[f] in suffixes]
     foreign = [f for f in images if not _is_text(f)]
     kinds = sorted({kind or "no suffix" for kind in suffix.values() if kind not in suffixes})
-    odd = [f for f in walk.odd if PurePosixPath(f).suffix.lower() in suffixes]
+    odd = [f for f in walk.odd if os.path.splitext(f)[1].lower() in suffixes]
     left = [
         (len(walk.files) - len(images), f"files left out, not {noun} by their suffix", kinds),
         (len(walk.hidden), "left out, hidden or made by a machine", walk.hidden),
@@ -48,7 +48,8 @@ def walked(
         (len(walk.closed), "folders left out, they may not be read", walk.closed),
     ]
     lines = [f"{n} {what}: {named(sorted(map(_shown, names)))}" for n, what, names in left if n]
-    return sorted(f for f in images if f not in set(foreign)), lines
+    left_out = set(foreign)
+    return sorted(f for f in images if f not in left_out), lines
 
 
 def listed(source: Path) -> tuple[Path, list[str]]:
@@ -128,15 +129,15 @@ def _walk(root: Path, relative: str, walk: Walk, seen: set[tuple[int, int]]) -> 
     except OSError:
         walk.closed.append(relative or ".")
         return
-    inner = []
+    inner: list[str] = []
     for entry in ordered:
         path = f"{relative}/{entry.name}" if relative else entry.name
         if not _is_meant(entry.name):
             walk.hidden.append(path)
-        elif _is(entry.is_dir):
-            inner.append(path)
+        elif _is(entry.is_file):
+            walk.files.append(path)
         else:
-            (walk.files if _is(entry.is_file) else walk.odd).append(path)
+            (inner if _is(entry.is_dir) else walk.odd).append(path)
     for path in inner:
         _walk(root, path, walk, seen)
 

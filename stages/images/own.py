@@ -4,7 +4,6 @@ What cannot be read of them is left out, counted and named; of a set that `prepa
 error.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import console
+from ..core import console, seen_files
 from ..core.errors import UserError
 from . import listing, reading, rendering
 from .sets import EvaluationSet
@@ -43,14 +42,14 @@ def decoded(root: Path, videos: list[str], folder: Path) -> EvaluationSet:
         raise UserError(f"{root}: none of {len(videos)} videos can be decoded")
     start = np.concatenate([[0], np.cumsum([frames[row] for row in good])]).astype(np.int64)
     names = [videos[row] for row in good]
-    own = _as_set(folder, names, sizes(root, names), start)
+    own = _as_set(folder, names, seen_files.digest_of_all(root, names), start)
     return replace(own, path=np.array([f"{row:06d}" for row in good]), own=False)
 
 
 def own_images(source: Path) -> EvaluationSet:
     """The images of a folder, of a list file (a path a line), or one image."""
     root, names = listing.listed(source)
-    return _as_set(root, names, sizes(root, names))
+    return _as_set(root, names, seen_files.digest_of_all(root, names, "reading images"))
 
 
 def batches(
@@ -125,16 +124,10 @@ def tell_left_out(lines: Sequence[str], count: int, noun: str) -> None:
         console.say(f"{len(lines)} of {count} {noun} left out")
 
 
-def sizes(root: Path, paths: list[str]) -> list[tuple[str, int]]:
-    """Each path with its length in bytes, -1 where there is no file."""
-    return [(f, (root / f).stat().st_size if (root / f).is_file() else -1) for f in paths]
-
-
 def _as_set(
-    root: Path, names: list[str], lengths: list[Any], start: np.ndarray | None = None
+    root: Path, names: list[str], digest: str, start: np.ndarray | None = None
 ) -> EvaluationSet:
     image_id = np.array(names)
-    digest = hashlib.blake2b(repr(lengths).encode(), digest_size=16).hexdigest()
     box = np.full((len(names), 4), np.nan, dtype=np.float32)
     role = np.array(["database"] * len(names))
     return EvaluationSet(root, image_id, image_id, role, box, digest, start=start, own=True)

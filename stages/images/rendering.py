@@ -45,8 +45,9 @@ def plain(image: Image.Image, box: tuple[float, ...] | None, px: int | None) -> 
     The box is cut first and scaled by the factor that the whole image would get.
     """
     target = plain_shape(image.width, image.height, box, px)
-    region = whole_pixels(box, *image.size) if box else (0, 0, *image.size)
-    return np.asarray(image.crop(region).resize(target, Image.Resampling.BILINEAR))
+    if box:  # a crop is a copy, and of the whole image one too many
+        image = image.crop(whole_pixels(box, *image.size))
+    return np.asarray(image.resize(target, Image.Resampling.BILINEAR))
 
 
 def plain_shape(

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import store
+from ..core import seen_files, store
 from ..core.errors import UserError
 
+BY_LENGTH = "length:"  # before a digest of 0.1
 ROLES = ("query", "database", "distractor")
 
 
@@ -36,7 +37,7 @@ class TrainSet:
     view: np.ndarray
     columns: tuple[str, ...]
     digest: str
-    images: str = ""  # digest of the names and lengths that prepare met
+    images: str = ""  # digest of the images that prepare met
 
     @classmethod
     def read(cls, path: Path) -> "TrainSet":
@@ -121,7 +122,7 @@ class EvaluationSet:
     role: np.ndarray
     box: np.ndarray
     digest: str
-    images: str = ""  # digest of the names and lengths that prepare met
+    images: str = ""  # digest of the images that prepare met
     start: np.ndarray | None = None
     own: bool = False  # of one's own images: those that cannot be read have rows of NaN
 
@@ -199,8 +200,12 @@ def _refuse_rectangles(box: np.ndarray, path: Path) -> None:
 
 
 def _images_digest(f: store.Stored) -> str:
-    """Digest of the images that prepare met; files of 0.1 call the attribute `pictures`."""
-    return str(f.attributes.get("images", f.attributes.get("pictures", "")))
+    """Digest of the images that prepare met, by content; of 0.1 by length, as attribute `images`
+    or `pictures`."""
+    if "contents" in f.attributes:
+        return f.text("contents")
+    old = str(f.attributes.get("images", f.attributes.get("pictures", "")))
+    return old and BY_LENGTH + old
 
 
 def checked_start(start: np.ndarray, videos: int, where: str) -> np.ndarray:
@@ -213,20 +218,28 @@ def checked_start(start: np.ndarray, videos: int, where: str) -> np.ndarray:
 
 
 def image_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None = None) -> str:
-    """Digest of the names and lengths of images. Raises UserError where some are missing.
+    """Digest of the names and contents of images. Raises UserError where some are missing.
 
     Where `frames` (n,) is given `paths` are folders, and the images are so many frames of each.
+    What did not change since it was read is not read again (`core/seen_files.py`).
     """
-    hasher = hashlib.blake2b(digest_size=16)
-    missing = []
-    for path in paths if frames is None else _frame_paths(paths, frames):
-        try:
-            hasher.update(f"{path}\0{os.stat(os.path.join(root, path)).st_size}\n".encode())
-        except (FileNotFoundError, NotADirectoryError):
-            missing.append(path)
-    if missing:
+    names = list(paths if frames is None else _frame_paths(paths, frames))
+    found = seen_files.Contents(root)
+    digests = found.digests(names, "reading images")
+    found.save()
+    if missing := [n for n, d in zip(names, digests, strict=True) if d == seen_files.NONE]:
         raise UserError(f"{root}: {len(missing)} images are missing, the first: {missing[0]}")
-    return hasher.hexdigest()
+    return seen_files.digest_of_pairs(names, digests)
+
+
+def _old_image_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None) -> str:
+    """Of sets that were prepared by 0.1: names and lengths."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for path in paths if frames is None else _frame_paths(paths, frames):
+        file = os.path.join(root, path)
+        length = os.stat(file).st_size if os.path.isfile(file) else -1
+        hasher.update(f"{path}\0{length}\n".encode())
+    return BY_LENGTH + hasher.hexdigest()
 
 
 def shown(
@@ -245,8 +258,9 @@ def _frame_paths(folders: Iterable[str], frames: np.ndarray) -> Iterator[str]:
 def _check_images(
     root: Path, paths: Iterable[str], digest: str, frames: np.ndarray | None = None
 ) -> None:
-    if digest and image_digest(root, paths, frames) != digest:
+    take = _old_image_digest if digest.startswith(BY_LENGTH) else image_digest
+    if digest and take(root, paths, frames) != digest:
         raise UserError(
-            f"{root}: not the images that prepare met (some have another length); "
-            "prepare again: dvc repro --force --single-item prepare"
+            f"{root}: not the images that prepare met (some have changed); run `dvc repro`, which "
+            "prepares again"
         )

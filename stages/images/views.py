@@ -13,6 +13,7 @@ import numpy as np
 
 COLUMNS = ("x", "y", "width", "height", "flip")
 AREA = (0.4, 1.0)  # share of the image that a crop covers
+QUERY_AREA = (0.2, 0.5)  # the same of a crop that asks in validation: harder than those trained on
 ASPECT = (3 / 4, 4 / 3)  # of the crop, relative to the image's own
 FLIP = 0.5  # probability
 VIDEO_COLUMNS = (
@@ -32,6 +33,13 @@ BLOCK_VIEWS = 1 << 16  # drawn at a time: one by one they take seven times as lo
 def draw(seed: int, image_id: str, number: int) -> np.ndarray:
     """One view as (5,) float32: `x y width height` in fractions of the image, `flip` 0 or 1."""
     return _boxes(_uniform([f"{seed}/{number}/{image_id}"]))[0]
+
+
+def draw_query(seed: int, image_id: str, number: int) -> np.ndarray:
+    """One crop that asks for its image's group, as `draw`; never flipped."""
+    uniform = _uniform([f"{seed}/query/{number}/{image_id}"])
+    uniform[:, 4] = 1.0
+    return _boxes(uniform, QUERY_AREA)[0]
 
 
 def draw_video(seed: int, video_id: str, number: int, frames: int) -> np.ndarray:
@@ -102,13 +110,13 @@ def group_sizes(group: np.ndarray) -> np.ndarray:
     return np.where(group < 0, 1, counts[inverse])
 
 
-def _boxes(uniform: np.ndarray) -> np.ndarray:
+def _boxes(uniform: np.ndarray, areas: tuple[float, float] = AREA) -> np.ndarray:
     """(b, 8) draws to (b, 5) views.
 
     The aspect is drawn log-uniform within what keeps the crop inside, so that none is rejected.
     """
     area, ratio, x, y, flip = uniform[:, :5].T
-    area = AREA[0] + (AREA[1] - AREA[0]) * area
+    area = areas[0] + (areas[1] - areas[0]) * area
     low, high = np.maximum(ASPECT[0], area), np.minimum(ASPECT[1], 1 / area)
     aspect = low * (high / low) ** ratio
     width = np.minimum((area * aspect) ** 0.5, 1.0)

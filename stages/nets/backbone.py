@@ -161,14 +161,22 @@ def sizes(net: Any) -> Sizes:
     if config.get("fixed_input_size") or embed is not None:
         return Sizes(side=own)
     for low in (96, own):  # some are for large images only
-        for m in (1, *MULTIPLES):
-            k = -(-low // m) | 1  # odd, so that it is a multiple of m alone
-            if _takes(net, (m * k, m * (k + 2))):
-                small = -(-SMALL // m) * m
-                return Sizes(
-                    multiple=m, least=0 if _takes(net, (small, small)) else _least(net, m, m * k)
-                )
+        if found := _multiple(net, low):
+            # What is large enough by the way may have hidden a smaller one.
+            m = _multiple(net, found * (-(-low // found) | 1)) or found
+            small = -(-SMALL // m) * m
+            whole = _takes(net, (small, small))
+            return Sizes(multiple=m, least=0 if whole else _least(net, m, 2 * max(low, found)))
     return Sizes()
+
+
+def _multiple(net: Any, low: int) -> int | None:
+    """The number of whose multiples, from `low` pixels on, `net` takes any; None where none."""
+    for m in (1, *MULTIPLES):
+        k = -(-low // m) | 1  # odd, so that it is a multiple of m alone
+        if _takes(net, (m * k, m * (k + 2))):
+            return m
+    return None
 
 
 def _least(net: Any, multiple: int, taken: int) -> int:

@@ -1,6 +1,7 @@
 """Files of weights of any origin: read without executing anything, their wrappings taken off."""
 
 import re
+import warnings
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -137,7 +138,9 @@ def _load(path: Path) -> dict[Any, Any]:
     if zipfile.is_zipfile(path) and (wrong := _other_zip(path)):
         raise UserError(f"{path}: {wrong}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters is in the error
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or unsafe file raises many kinds
         raise UserError(f"{path}: {_reason(path, error)}") from None
     if not isinstance(state, dict):

@@ -131,7 +131,10 @@ def _config(name: str) -> Any:
     """timm's entry of the published weights; None where it has none of that name."""
     import timm
 
-    return timm.get_pretrained_cfg(name, allow_unregistered=True)
+    try:
+        return timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:  # a tag that timm does not know
+        return None
 
 
 def _repository(cfg: Any) -> tuple[str, str | None]:

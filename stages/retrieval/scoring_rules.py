@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,9 @@ class ScoringRules:
         )
 
 
+FIELDS = fields(ScoringRules)
+
+
 def of_descriptors(about: Map, dtype: Any) -> Map:
     """The fields that a descriptor file's attributes and type decide; whitening none."""
     px = about.get("image_px", UNKNOWN)
@@ -108,10 +111,15 @@ def as_map(rules: dict[str, dict[str, ScoringRules]]) -> Map:
 
 def from_map(values: Any, where: str) -> ScoringRules:
     """The rules of one score from JSON. Raises UserError where they are none of ours."""
-    try:
-        return ScoringRules(**values)
-    except TypeError:
-        raise UserError(f"{where}: holds no scoring rules of ours; score again") from None
+    kinds = {f.name: int if f.name in ("database", "distractors") else str for f in FIELDS}
+    needed = {f.name for f in FIELDS if f.default is MISSING}
+    if (
+        not isinstance(values, dict)
+        or not needed <= set(values) <= set(kinds)
+        or any(type(value) is not kinds[name] for name, value in values.items())
+    ):
+        raise UserError(f"{where}: holds no scoring rules of ours; score again")
+    return ScoringRules(**values)
 
 
 def read(results: Path) -> dict[str, dict[str, ScoringRules]]:

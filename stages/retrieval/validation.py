@@ -1,6 +1,13 @@
-"""How well a network retrieves on a set of images that fits in memory: one number."""
+"""How well a network retrieves on the validation groups, and how far that figure can be trusted.
 
-from collections.abc import Sequence
+Crops ask and whole images are searched: a query shows a part of its image, 20 to 50 % of the area,
+as large as a training view. Its own image is neither positive nor negative. Whole images as
+queries are too easy where a group's images are alike, and then rank students badly (docs,
+Students). Of a video every frame is cropped by one box.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +15,53 @@ import torch
 from torch import nn
 
 from ..core import files
-from ..images import reading, rendering
+from ..images import reading, rendering, views
 from ..images.rendering import batches_by_shape
 from ..images.sets import EvaluationSet
 from ..nets.embed import descriptors
-from . import protocols, rank, video
+from . import metrics, protocols, rank, video
 from .ground_truth import GroundTruth
+
+CROPS = 1  # that ask for each image
+SEED = 0  # of the crops: the same for every training, so that trainings can be compared
+
+
+@dataclass(frozen=True)
+class Score:
+    """`ap` (q,) percent of each query, `group` (q,) the group that it asks for.
+
+    `map` is their mean and `error` its standard error over groups, both percent; the error is
+    infinite where there are less than two groups.
+    """
+
+    ap: np.ndarray
+    group: np.ndarray
+
+    @property
+    def map(self) -> float:
+        """Mean average precision, percent."""
+        return round(float(self.ap.mean()), 4)
+
+    @property
+    def error(self) -> float:
+        """Standard error of `map`."""
+        return metrics.group_error(self.ap, self.group)
+
+    def gain_over(self, other: "Score") -> tuple[float, float]:
+        """(mean gain, its standard error) over the score of another network: query by query, so
+        that what is hard for both does not count as doubt."""
+        change = self.ap - other.ap
+        return float(change.mean()), metrics.group_error(change, self.group)
 
 
 class Probe:
-    """Mean average precision of a network on fixed images, each of which may be a query.
+    """Average precision of a network on fixed images that fit in memory.
 
-    `pixels`: (h, w, 3) uint8 of each image; `query` the rows of the queries; `lists` by query the
-    rows of each list of `protocol`. Where `start` (n + 1,) is given the images are the frames
-    of videos, and rows are videos, compared by chamfer. `files`: what an error calls the images.
+    `pixels`: (h, w, 3) uint8 of each image searched; `query` the rows that ask, again and again
+    where several crops of an image do; `lists` by query the rows of each list of `protocol`;
+    `crops` the pixels that ask, by query, where it is not the images themselves. Where `start`
+    (n + 1,) is given the images are the frames of videos, rows are videos, compared by chamfer, and
+    `crops` are those of all frames of the queries. `files`: what an error calls the images.
     """
 
     def __init__(
@@ -33,32 +73,52 @@ class Probe:
         start: np.ndarray | None = None,
         protocol: str = "positives",
         files: Sequence[Path] | None = None,
+        crops: Sequence[np.ndarray] | None = None,
     ) -> None:
         self._start, self._protocol, self._files = start, protocols.load(protocol), files
-        self._query, self._lists, self._count = query, lists, len(pixels)
-        shapes = [(p.shape[0], p.shape[1]) for p in pixels]
+        self._query, self._lists, self._searched = query, lists, len(pixels)
+        self.group = np.array([
+            min([int(q), *self._protocol.positive(own).tolist()])
+            for q, own in zip(query, lists, strict=True)
+        ])  # fmt: skip
+        self._cropped = crops is not None
+        shown = [*pixels, *(crops or [])]
+        self._count = len(shown)
+        shapes = [(p.shape[0], p.shape[1]) for p in shown]
         self._rows = batches_by_shape(shapes, batch)
-        self._batches = [torch.from_numpy(np.stack([pixels[i] for i in b])) for b in self._rows]
+        self._batches = [torch.from_numpy(np.stack([shown[i] for i in b])) for b in self._rows]
 
-    def __call__(self, net: nn.Module) -> float:
-        """mAP in percent of `net`, which is left in the mode it was in."""
+    def __call__(self, net: nn.Module) -> Score:
+        """How well `net` retrieves; it is left in the mode it was in."""
         was_training = net.training
         descriptor = self.descriptors(net.eval())
         net.train(was_training)
+        searched, asking = descriptor[: self._searched], descriptor[self._searched :]
         if self._start is None:
-            ranks = rank.ranks(descriptor[self._query], descriptor, self._lists)
+            asking = asking if self._cropped else searched[self._query]
+            ranks = rank.ranks(asking, searched, self._lists)
         else:
-            clips = video.Clips((descriptor,), self._start)
-            sims = video.similarities(clips.take(self._query), clips, "chamfer")
-            ranks = video.ranks(sims, self._lists)
-        return self._protocol.all_scores(ranks)[self._protocol.main]["map"]
+            clips = video.Clips((searched,), self._start)
+            queries = clips.take(self._query)
+            if self._cropped:
+                queries = video.Clips((asking,), queries.start)
+            ranks = video.ranks(video.similarities(queries, clips, "chamfer"), self._lists)
+        return self.score(np.array(self._protocol.per_query(ranks)[self._protocol.main]))
+
+    def score(self, ap: np.ndarray) -> Score:
+        """The score of average precisions (q,) measured here; queries without a positive left
+        out."""
+        counted = ~np.isnan(ap)
+        return Score(ap[counted], self.group[counted])
 
     def descriptors(self, net: nn.Module) -> np.ndarray:
-        """(n, dim) float32 of all images, at one scale."""
+        """(n, dim) float32 of all images, then of the crops, at one scale."""
 
         def name(batch: int, row: int) -> str:
             image = self._rows[batch][row]
-            return f"image {image}" if self._files is None else str(self._files[image])
+            if self._files is None or image >= len(self._files):
+                return f"image {image}"
+            return str(self._files[image])
 
         out: np.ndarray | None = None
         for batch, rows in descriptors(
@@ -71,8 +131,11 @@ class Probe:
         return out
 
 
-def read(prepared: Path, image_px: int) -> Probe | None:
-    """Retrieval on the validation groups, whole images; None where there are none."""
+def read(prepared: Path, image_px: int, view_px: int, crops: int = CROPS) -> Probe | None:
+    """Retrieval on the validation groups; None where there are none.
+
+    `crops` of each image ask, at `view_px`; whole images are searched, at `image_px`.
+    """
     images = EvaluationSet.read(prepared / "validation.h5")
     if not len(images.image_id):
         return None
@@ -81,6 +144,21 @@ def read(prepared: Path, image_px: int) -> Probe | None:
     row = {str(image_id): i for i, image_id in enumerate(images.image_id)}
     paths = [images.file(i) for i in range(images.count)]
     pixels = [rendering.plain(reading.read(f), None, image_px) for f in paths]
-    query = np.array([row[q.image_id] for q in truth.queries])
+    query = np.repeat([row[q.image_id] for q in truth.queries], crops)
+    lists = [q.lists for q in truth.queries for _ in range(crops)]
+    numbers = np.tile(np.arange(crops), len(truth.queries))
+    asking = list(_crops(images, query, numbers, view_px))
     name = truth.protocol.name
-    return Probe(pixels, query, truth.lists, start=images.start, protocol=name, files=paths)
+    return Probe(pixels, query, lists, start=images.start, protocol=name, files=paths, crops=asking)
+
+
+def _crops(
+    images: EvaluationSet, query: np.ndarray, numbers: np.ndarray, px: int
+) -> Iterator[np.ndarray]:
+    """(px, px, 3) uint8 of crop `numbers[i]` of row `query[i]`, of a video all its frames."""
+    start = np.arange(len(images.image_id) + 1) if images.start is None else images.start
+    for row, number in zip(query.tolist(), numbers.tolist(), strict=True):
+        box = views.draw_query(SEED, str(images.image_id[row]), number)
+        view = dict(zip(views.COLUMNS, box.tolist(), strict=True))
+        for image in range(int(start[row]), int(start[row + 1])):
+            yield rendering.render(reading.read(images.file(image)), view, px)

@@ -94,12 +94,12 @@ def load(settings: params.Given, where: str) -> nn.Module:
     path = Path(s.weights)
     if path.suffix not in OPEN:
         raise UserError(f"{path}: not an exported network: choose from {', '.join(OPEN)}")
+    checkpoints.check_file(path, s.sha256)
     if path.suffix in CODE and s.sha256 is None:
         raise UserError(
             f"{where}.sha256: missing: a {path.suffix} file is a program that may do anything; if "
             f"you trust {path}, give its sha256 (`whiten-mtd doctor` prints it)"
         )
-    checkpoints.check_file(path, s.sha256)
     if wrong := file_kind.mistaken(path):
         raise UserError(f"{path}: cannot be read as {path.suffix}: it {wrong}")
     try:

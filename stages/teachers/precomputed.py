@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from ..core import files, params, store
+from ..core import contents, files, params, store
 from ..core.errors import UserError
 
 PUBLISHED = "It is a file of your own"
@@ -31,11 +31,10 @@ class Ready:
     """Rows of descriptor files for images in the order asked; read when they are asked for.
 
     `dim` their width, `digest` of the files' payloads. Rows are (b, dim) float16 of unit length.
-    Reading a row with NaN or infinity raises a UserError that names its image.
     """
 
     def __init__(self, stored: list[store.Stored], file: np.ndarray, row: np.ndarray) -> None:
-        self._stored, self._sources = stored, [f["descriptor"] for f in stored]
+        self._sources = [f["descriptor"] for f in stored]
         self._file, self._row = file, row
         self.dim = int(self._sources[0].shape[1])
         self.digest = files.digest_of([f.digest for f in stored])
@@ -47,14 +46,8 @@ class Ready:
         file, row = self._file[index], self._row[index]
         out = np.empty((len(row), self.dim), dtype=np.float32)
         for f in np.unique(file):
-            out[file == f] = self._sources[f][row[file == f]]
-        if len(wrong := np.flatnonzero(~np.isfinite(out).all(axis=1))):
-            source, first = self._stored[file[wrong[0]]], row[wrong[0]]
-            raise UserError(
-                f"{source.path}: NaN or infinity in the descriptor of {source['image_id'][first]}; "
-                "describe those images again"
-            )
-        return (out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)).astype("f2")
+            out[file == f] = contents.unit(self._sources[f][row[file == f]])
+        return out.astype(np.float16)
 
 
 def rows(settings: params.Given, where: str, image_ids: np.ndarray) -> Ready:

@@ -38,10 +38,21 @@ def write(path: Path, template: str, **values: Any) -> None:
 
 
 def is_page(path: Path) -> Path:
-    """`path` where it can become a page. Raises UserError for another ending or a folder."""
+    """`path` where it can become a page.
+
+    Raises UserError for another ending, a folder, or where a file that is no page lies.
+    """
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise UserError(f"{path}: the page must be a file that ends in .html, such as report.html")
+    if path.is_file() and not _begins_as_page(path):
+        raise UserError(f"{path}: is a file that is no page; give another name, or remove it")
     return path
+
+
+def _begins_as_page(path: Path) -> bool:
+    with open(path, "rb") as file:
+        begin = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return not begin or begin.startswith((b"<!doctype html", b"<html", b"<!--", b"<?xml"))
 
 
 def data_uri(content: bytes, kind: str) -> str:

@@ -143,3 +143,9 @@ def test_bad_tables(tmp_path):
 def test_the_name_hides_the_standard_library_from_nobody():
     code = "import stages.datasets.csv as ours, csv; assert ours.csv is csv and csv.DictReader"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("column", ["path", "group", "split"])
+def test_a_column_twice_is_refused(tmp_path, column):
+    here = write(tmp_path, [f"{row},x" for row in ROWS], f"{HEAD},{column}")
+    assert f"column {column!r} occurs twice; keep one" in refusal(here)

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from stages.core.errors import UserError
 from stages.datasets import revisitop
 from stages.retrieval import ground_truth
 
+ROOT = Path(__file__).parents[2]
 DATABASE = [f"all_souls_{n:06d}" for n in range(6)]
 GND = [
     {"bbx": [1.5, 2, 30.25, 20], "easy": [0, 1], "hard": [2], "junk": [5]},
@@ -164,3 +167,43 @@ def test_broken_files_and_wrong_folders(tmp_path):
         assert told in refusal(tmp_path, "revisitop1m")
     listed.write_bytes(b"a.jpg\n")
     assert "1 of 1 images are missing: jpg/a.jpg" in refusal(tmp_path, "revisitop1m")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x80\x04]r\xff\xff\xff\x1f.",  # place 536,870,911 of the unpickler's table: 4 GB
+        b"\x80\x04]r\xff\xff\xff\xff.", b"]p4294967295\n.", b"\x80\x04]q\xff.",
+        b"\x80\x05\x96" + (1 << 33).to_bytes(8, "little") + b".",  # a bytearray of 8 GB
+        b"\x80\x04\x8e" + (1 << 33).to_bytes(8, "little") + b".",
+        b"\x80\x04\x95" + (1 << 40).to_bytes(8, "little") + b".",
+    ],
+)  # fmt: skip
+def test_a_pickle_that_claims_memory_gets_none(tmp_path, raw):
+    path = tmp_path / "gnd_x.pkl"
+    path.write_bytes(raw)
+    code = f"""
+import resource, sys
+from pathlib import Path
+from stages.core.errors import UserError
+from stages.datasets import revisitop
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    revisitop.ground_truth(Path({str(path)!r}))
+except UserError as error:
+    assert "\\n" not in str(error) and "MemoryError" not in str(error), error
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 50_000, done.stdout  # kilobytes
+
+
+def test_rows_over_and_over_are_refused(tmp_path):
+    rows = list(range(6)) * 500
+    gnd = [{"bbx": [0, 0, 9, 9], "easy": rows, "hard": [], "junk": []}] * 50
+    asked = [f"q{i}" for i in range(50)]
+    with pytest.raises(UserError, match="the same rows over and over"):
+        read(tree(tmp_path, truth(qimlist=asked, gnd=gnd)))

@@ -1,5 +1,6 @@
 """SVD from its official lists: ids with and without .mp4, frames or videos, what is broken."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,22 @@ def test_doctor_is_told_what_is_in_place(world: World, tmp_path: Path) -> None:
     (tmp_path / "films" / "q1.mp4").touch()
     with pytest.raises(UserError, match="films: 13 labelled videos are not there"):
         svd.status(world.settings(videos=str(tmp_path / "films")), "")
+
+
+def test_a_video_that_changed_is_decoded_again(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its frames would else be those of the earlier one; others are taken as they are."""
+    for name in TRAINED:
+        write(world.folder / f"videos/{name}.mp4", 5)
+    shutil.rmtree(world.folder / "frames")
+    (world.folder / "frames").mkdir()
+    own = world.settings(videos=str(world.folder / "videos"))
+    first = svd.training(own, world.folder)
+    assert first.frames is not None and set(first.frames.tolist()) == {2}
+    kept = (world.folder / "frames/a1/0000.jpg").stat().st_ino
+    write(world.folder / "videos/q1.mp4", 13)
+    again = svd.training(own, world.folder)
+    assert again.frames is not None and again.frames.tolist() == [4, *[2] * 7]
+    assert (world.folder / "frames/a1/0000.jpg").stat().st_ino == kept
+    assert "1 videos changed and are decoded again" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Prepared files and targets: what does not fit together is refused where it is read."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import pytest
 
 from stages.core import store
 from stages.core.errors import UserError
-from stages.distill.targets import Prototypes, Targets
-from stages.images.sets import EvaluationSet, TrainSet, image_digest
+from stages.distill import whitening
+from stages.distill.targets import Prototypes, Targets, read_whitened
+from stages.images.sets import BY_LENGTH, EvaluationSet, TrainSet, image_digest
 from stages.retrieval.ground_truth import GroundTruth
 
 COLUMNS = "x y width height flip"
@@ -50,11 +52,18 @@ def test_images_are_those_that_were_prepared(tmp_path: Path) -> None:
     whole = EvaluationSet.read(evaluation_file(tmp_path / "e.h5"))
     found = replace(whole, root=tmp_path, path=np.array(["a.png"]), images=digest)
     found.check_images()
-    (tmp_path / "a.png").write_bytes(b"21")  # the same length: contents are not read
+    for other in (b"21", b"123"):  # the same length, and another
+        (tmp_path / "a.png").write_bytes(other)
+        with pytest.raises(UserError, match="dvc repro"):
+            found.check_images()
+    (tmp_path / "a.png").write_bytes(b"12")  # written again: the content decides
     found.check_images()
-    (tmp_path / "a.png").write_bytes(b"123")
-    with pytest.raises(UserError, match="prepare again"):
-        found.check_images()
+    old = replace(
+        found,
+        images=BY_LENGTH
+        + hashlib.blake2b(bytes([*b"a.png", 0, *b"2\n"]), digest_size=16).hexdigest(),
+    )
+    old.check_images()  # prepared by 0.1: by name and length
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"1 images are missing, the first: a\.png"):
         found.check_images()
@@ -242,3 +251,86 @@ def test_a_video_is_shown_by_the_middle_frame_of_its_views(tmp_path: Path) -> No
     assert shown == ["a.png/0004.jpg", "ü.png/0009.jpg", "c.png/0007.jpg"]
     images = TrainSet.read(train_file(tmp_path / "t.h5"))
     assert not images.videos and images.thumbnail(1) == images.file(1)
+
+
+def again(path: Path, kind: str, name: str, values: Any) -> None:
+    """The file at `path` with another dataset `name`, its digests right."""
+    stored = store.Stored(path, kind)
+    arrays = {n: np.array(stored[n]) for n in stored._places} | {name: np.asarray(values)}
+    own = ("format", "digest", "attributes_digest")
+    store.write(path, kind, arrays, **{k: v for k, v in stored.attributes.items() if k not in own})
+
+
+@pytest.mark.parametrize("name", ["anchor", "positive"])
+@pytest.mark.parametrize("row", [-1, 5, 2**31 - 1, -(2**31)])
+def test_rows_that_are_no_views_are_refused(
+    tmp_path: Path, views: TrainSet, name: str, row: int
+) -> None:
+    folder(tmp_path, views)
+    again(tmp_path / "epoch-0001.h5", "targets", name, np.array([[0, 1], [row, 2]], np.int32))
+    with pytest.raises(UserError, match=rf"epoch-0001.h5: {name} has rows outside 0\.\.4"):
+        Targets.read(tmp_path, views)
+
+
+@pytest.mark.parametrize(
+    "about", [{"epochs": 0}, {"epochs": 10**9}, {"epochs": "x"}, {"epochs": float("nan")},
+              {"held_out": 2}, {"held_out": "1"}, {"epochs": -1}],
+)  # fmt: skip
+def test_odd_attributes_of_targets(tmp_path: Path, views: TrainSet, about: dict[str, Any]) -> None:
+    shard(tmp_path / "epoch-0000.h5", views, **about)
+    with pytest.raises(UserError, match=f"attribute '{next(iter(about))}' is"):
+        Targets.read(tmp_path, views)
+
+
+@pytest.mark.parametrize("label", [-1, 2, 10**6])
+def test_prototypes_that_are_not_there(tmp_path: Path, views: TrainSet, label: int) -> None:
+    targets = Targets.read(folder(tmp_path, views), views)
+    path = prototype_file(tmp_path / "p.h5", views)
+    again(path, "prototypes", "view_prototype", np.array([0, 0, 0, 1, label], np.int32))
+    with pytest.raises(UserError, match=r"p.h5: view_prototype has rows outside 0\.\.1"):
+        Prototypes.read(path, targets, views)
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, 0, 1], [0, 0, -1, 1], [0.5, 0, 0.6, 1], [-0.1, 0, 0.5, 1], [9, 9, 9, 9]]
+)
+def test_views_outside_their_image_are_refused(tmp_path: Path, box: list[float]) -> None:
+    view = np.tile(np.float32([0, 0, 1, 1, 0]), (5, 1))
+    view[3, :4] = box
+    train = TrainSet.read(train_file(tmp_path / "t.h5", view=view))
+    with pytest.raises(
+        UserError, match="1 views have a box outside their image, the first: view 3"
+    ):
+        train.check_images()
+
+
+@pytest.mark.parametrize(
+    "box", [[1, 1, 1, 5], [5, 1, 2, 9], [np.nan, 0, 5, 5], [0, 0, np.inf, 9], [0, 0, -np.inf, 0]]
+)
+def test_boxes_that_are_none_are_refused(tmp_path: Path, box: list[float]) -> None:
+    ids = np.array(["a", "b"])
+    arrays = {
+        "image_id": ids, "path": ids, "role": np.array(["query", "database"]),
+        "box": np.float32([[np.nan] * 4, box]),
+    }  # fmt: skip
+    store.write(tmp_path / "e.h5", "evaluation", arrays, root="/r", images="")
+    with pytest.raises(
+        UserError, match="1 boxes are not left, top, right, bottom, the first: row 1"
+    ):
+        EvaluationSet.read(tmp_path / "e.h5")
+
+
+def test_files_of_another_teacher_are_refused(tmp_path: Path, views: TrainSet) -> None:
+    rows = np.eye(5, 6, dtype=np.float16)
+    for name in ("a", "b"):
+        about = {"train": views.digest, "teacher": "a"}
+        store.write(tmp_path / f"{name}.h5", "whitened", {"descriptor": rows}, **about)
+    assert read_whitened(tmp_path / "a.h5", views)["descriptor"].shape == (5, 6)
+    with pytest.raises(UserError, match="b.h5: of teacher a, not b"):
+        read_whitened(tmp_path / "b.h5", views)
+    fitted = whitening.Whitening(np.zeros(3), np.eye(3), np.ones(3), 1.0)
+    for name in ("wa", "wb"):
+        whitening.write(tmp_path / f"{name}.h5", fitted, teacher="wa")
+    assert whitening.read(tmp_path / "wa.h5").energy_kept == 1
+    with pytest.raises(UserError, match="wb.h5: of teacher wa, not wb"):
+        whitening.read(tmp_path / "wb.h5")

@@ -198,3 +198,64 @@ def test_normalise_by_hand_in_either_order_of_channels() -> None:
 def test_a_network_of_two_branches_is_refused_in_a_line() -> None:
     with pytest.raises(UserError, match="crossvit_tiny_240: no single map of features"):
         Backbone("crossvit_tiny_240")
+
+
+def test_a_network_of_multiples_takes_any_image_but_is_asked_for_a_multiple() -> None:
+    net = built("hrnet_w18_small")
+    assert net.sizes == Sizes(multiple=32)
+    for side, near in ((100, "96 or 128"), (16, "32"), (130, "128 or 160")):
+        with pytest.raises(UserError) as error:
+            net.try_side(side, "here")
+        assert str(error.value) == (
+            f"here: hrnet_w18_small does not take {side} x {side}; give a multiple of 32 ({near})"
+        )
+    net.try_side(96, "here")
+    net.try_side(4096, "here")  # the memory of a small one
+    x = torch.randn(1, 3, 75, 100, generator=torch.Generator().manual_seed(0))
+    fitted = nn.functional.interpolate(x, (64, 96), mode="bilinear", antialias=True)
+    with torch.inference_mode():
+        assert torch.equal(net(x), net(fitted))
+
+
+def test_a_network_for_large_images_says_from_where_on() -> None:
+    net = built("inception_v3")
+    with pytest.raises(UserError, match=r"^here: inception_v3 does not take 64 x 64; give 75 or"):
+        net.try_side(64, "here")
+    net.try_side(75, "here")
+    with torch.inference_mode():
+        assert net(torch.zeros(1, 3, 40, 130)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "vit_relpos_small_patch16_224"])
+@pytest.mark.parametrize("side", [33, 100, 500])
+def test_a_network_of_any_size_is_tried_and_left_as_it_was(name: str, side: int) -> None:
+    net = built(name).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    net.try_side(side, "here")
+    assert net.training
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+class Picky(nn.Module):
+    """Takes squares of a multiple of `m`, from `least` on."""
+
+    pretrained_cfg = {"input_size": (3, 256, 256)}  # noqa: RUF012
+
+    def __init__(self, m: int, least: int) -> None:
+        super().__init__()
+        self.m, self.least = m, least
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        if h % self.m or w % self.m or min(h, w) < self.least:
+            raise RuntimeError("sizes of tensors must match")
+        return x
+
+
+@pytest.mark.parametrize("m", [1, 2, 8, 32, 64, 128])
+@pytest.mark.parametrize("least", [1, 32, 96, 160])
+def test_sizes_are_found_by_trying(m: int, least: int) -> None:
+    found = backbone.sizes(Picky(m, least))
+    assert found.multiple == m and found.side is None
+    smallest = -(-least // m) * m
+    assert found.least == (smallest if smallest > max(32, m) else 0)

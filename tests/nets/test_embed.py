@@ -177,3 +177,18 @@ def test_batches_cover_every_row_once_and_are_of_one_shape(most: int) -> None:
     assert len(batches) == smallest
     assert batches == batches_by_shape(shapes, most)  # type: ignore[arg-type]
     assert batches_by_shape([], most) == []
+
+
+class Colours(nn.Module):
+    """A teacher by hand, without a single weight: mean colours."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((-2, -1))
+
+
+def test_a_network_without_weights_describes() -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 8, 9, 3), dtype=np.uint8)
+    found = descriptors(Colours(), lambda job: pixels[job], [[0, 1], [2]], processes=0)
+    rows = np.concatenate([r for _, r in found])
+    wanted = pixels.mean((1, 2)) / np.linalg.norm(pixels.mean((1, 2)), axis=1, keepdims=True)
+    np.testing.assert_allclose(rows, wanted, atol=1e-5)

@@ -1,14 +1,10 @@
 """Weights: all of them used or none, from files that may be anything, and fast without a net."""
 
-import hashlib
-import pickle
-import time
-from pathlib import Path
+import re
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 
 from stages.core.errors import UserError
 from stages.nets import weights
@@ -21,14 +17,6 @@ LITE = "tf_efficientnet_lite0"
 def net() -> torch.nn.Module:
     torch.manual_seed(0)
     return timm.create_model("test_resnet", num_classes=0)
-
-
-def refusal(path: Path, sha256: str | None = None) -> str:
-    with pytest.raises(UserError) as error:
-        weights.from_file(path, sha256)
-    line = str(error.value)
-    assert "\n" not in line and str(path) in line
-    return line
 
 
 def test_short_names() -> None:
@@ -52,16 +40,6 @@ def test_the_packages_weights_fill_every_weight_of_timms_network() -> None:
     with torch.inference_mode():
         y = model.eval()(x)
     assert bool(y.isfinite().all()) and 0.1 < float(y.std()) < 10
-
-
-def test_without_network_or_package_it_is_random_and_quick(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    start = time.monotonic()
-    assert weights.pretrained("resnet18.tv_in1k") == (None, "random")
-    assert not weights.online()
-    assert time.monotonic() - start < 1
 
 
 def test_fill_takes_all(net: torch.nn.Module) -> None:
@@ -104,88 +82,75 @@ def test_fill_refuses_what_is_no_tensor(net: torch.nn.Module) -> None:
         weights.fill(net, state, "where")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_a_file_gives_back_its_tensors(tmp_path: Path, net: torch.nn.Module, suffix: str) -> None:
-    path = tmp_path / f"w.{suffix}"
-    state = {k: v.contiguous() for k, v in net.state_dict().items()}
-    if suffix == "pth":
-        torch.save(state, path)
-    else:
-        save_file(state, path)
-    found = weights.from_file(path)
-    assert set(found) == set(state) and all(torch.equal(found[k], state[k]) for k in state)
-
-
-@pytest.mark.parametrize("key", ["state_dict", "model_state", "model"])
-def test_a_checkpoint_is_unwrapped_and_the_rest_kept_beside(tmp_path: Path, key: str) -> None:
-    torch.save({key: {"w": torch.ones(2)}, "epoch": 3}, tmp_path / "w.pth")
-    state, beside = weights.read(tmp_path / "w.pth")
-    assert list(state) == ["w"] and beside == {"epoch": 3}
-
-
-def test_the_sha256_is_checked_before_the_file_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "w.pth"
-    torch.save({"w": torch.ones(2)}, path)
-    right = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert torch.equal(weights.from_file(path, right)["w"], torch.ones(2))
-    path.write_bytes(b"no weights")
-    assert f"not {right}" in refusal(path, right)
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "pth", "pth.tar"])
-@pytest.mark.parametrize("content", [b"", b"abc", b"<html>not found</html>" * 50, b"\xff" * 200])
-def test_what_is_no_weights_file_is_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
-    (tmp_path / f"w.{suffix}").write_bytes(content)
-    told = refusal(tmp_path / f"w.{suffix}")
-    assert ("not a checkpoint but a web page" in told) == content.startswith(b"<")
-
-
-def test_keys_that_are_no_names(tmp_path: Path, net: torch.nn.Module) -> None:
-    torch.save({"state_dict": {0: torch.ones(2), "w": torch.ones(2)}}, tmp_path / "w.pth")
-    assert "not a checkpoint: 0 is no name" in refusal(tmp_path / "w.pth")
+def test_fill_refuses_names_that_are_none(net: torch.nn.Module) -> None:
     state = {**net.state_dict(), 0: torch.ones(2)}
     with pytest.raises(UserError, match=r"unexpected \[0\]"):
         weights.fill(net, state, "w", unused=("fc.",))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_half_a_weights_file_is_one_line(tmp_path: Path, net: torch.nn.Module, suffix: str) -> None:
-    path = tmp_path / f"w.{suffix}"
-    state = {k: v.contiguous() for k, v in net.state_dict().items()}
-    if suffix == "pth":
-        torch.save(state, path)
-    else:
-        save_file(state, path)
-    whole = path.read_bytes()
-    for share in (0.01, 0.5, 0.99):
-        path.write_bytes(whole[: int(len(whole) * share)])
-        refusal(path)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_fill_refuses_weights_that_are_no_numbers(net: torch.nn.Module, value: float) -> None:
+    before = weights.digest_of_state(net)
+    key = next(iter(net.state_dict()))
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    state[key].view(-1)[-1] = value
+    with pytest.raises(UserError, match=f"^w: NaN or infinity in {key} .1 of"):
+        weights.fill(net, state, "w")
+    assert weights.digest_of_state(net) == before
+    weights.fill(net, {**state, key: torch.zeros_like(state[key])}, "w")
+    # What nobody uses may be anything.
+    fine = {k: v for k, v in net.state_dict().items()} | {"fc.bias": torch.tensor([value])}
+    weights.fill(net, fine, "w", unused=("fc.",))
 
 
-def test_missing_folders_and_lists_are_one_line(tmp_path: Path) -> None:
-    assert "no such weights file" in refusal(tmp_path / "none.pth")
-    (tmp_path / "f.pth").mkdir()
-    refusal(tmp_path / "f.pth")
-    torch.save([torch.ones(2)], tmp_path / "list.pth")
-    assert "no map of weights" in refusal(tmp_path / "list.pth")
+def test_fill_refuses_whole_numbers_for_real_ones(net: torch.nn.Module) -> None:
+    key = next(iter(net.state_dict()))
+    state = dict(net.state_dict()) | {key: net.state_dict()[key].to(torch.int8)}
+    with pytest.raises(UserError, match="of torch.int8, not of real"):
+        weights.fill(net, state, "w")
+    weights.fill(net, {k: v.half() for k, v in net.state_dict().items()}, "w")
 
 
-class Trap:
-    """What runs when it is unpickled."""
+def test_fill_says_which_wrapping_it_took_off(
+    net: torch.nn.Module, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    other = timm.create_model("test_resnet").state_dict()
+    wrapped = {f"module.model.{k}": v for k, v in other.items()}
+    weights.fill(net, wrapped, "w.pth", unused=weights.classifiers(net))
+    assert "w.pth: `module.model.` is taken off" in capsys.readouterr().err
+    assert all(torch.equal(v, other[k]) for k, v in net.state_dict().items())
 
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return Path.write_text, (Path(str(Trap.mark)), "executed")  # type: ignore[return-value]
 
-    mark = ""
+@pytest.mark.parametrize(
+    ("file", "network"),
+    [("resnet34", "resnet18"), ("vit_tiny_patch16_224", "test_vit"), ("resnet18", "resnet34")],
+)
+def test_a_file_of_another_network_is_refused(file: str, network: str) -> None:
+    made = timm.create_model(network, num_classes=0)
+    state = timm.create_model(file).state_dict()
+    with pytest.raises(UserError, match=r"does not fit the network: .*\['\w+"):
+        weights.fill(made, state, file, unused=weights.classifiers(made))
 
 
-def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
-    Trap.mark = str(tmp_path / "mark")
-    torch.save({"w": Trap()}, tmp_path / "w.pth")
-    refusal(tmp_path / "w.pth")
-    (tmp_path / "v.pth").write_bytes(pickle.dumps({"w": Trap()}))
-    refusal(tmp_path / "v.pth")
-    assert not (tmp_path / "mark").exists()
+@pytest.mark.parametrize("extra", ["layer1.0.conv1.weight_ema", "ema.conv1.weight", "adapter.a"])
+def test_copies_and_adapters_are_not_left_out_in_silence(extra: str) -> None:
+    made = timm.create_model("resnet18", num_classes=0)
+    state = made.state_dict() | {extra: torch.zeros(1)}
+    with pytest.raises(UserError, match=re.escape(f"unexpected ['{extra}'] (1)")):
+        weights.fill(made, state, "w", unused=weights.classifiers(made))
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "convnext_atto", "test_vit", "mobilenetv3_small_050", "caformer_s18"]
+)
+def test_only_the_classifier_may_be_left_over(name: str) -> None:
+    with torch.device("meta"):
+        whole, bare = timm.create_model(name), timm.create_model(name, num_classes=0)
+    heads, own = weights.classifiers(bare), bare.state_dict()
+    over = [k for k in whole.state_dict() if k not in own]
+    assert over and all(k.startswith(heads) for k in over)
+    assert not [k for k in own if k.startswith(heads) and "head." not in k]
 
 
 def test_the_digest_of_weights_sees_names_values_and_types(net: torch.nn.Module) -> None:

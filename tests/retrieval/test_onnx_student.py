@@ -1,5 +1,6 @@
 """The student without torch says what torch says; what is no student is one line."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import tiny_onnx
 import torch
 from torch.nn import functional as F
 
-from stages.core import store
+from stages.core import files, store
 from stages.core.errors import UserError
 from stages.images import listing
 from stages.nets import embed
@@ -88,3 +89,85 @@ def test_identity_of_a_descriptor_file(tmp_path: Path, px, scales, wanted) -> No
     store.write(tmp_path / "a.h5", "descriptors", rows, weights="w", image_px=px, scales=scales)
     found = onnx_student.identity_of(store.Stored(tmp_path / "a.h5", "descriptors"))
     assert found == {"weights": "w", "dim": 2, "image_px": wanted[0], "scales": wanted[1]}
+
+
+def with_metadata(folder: Path, text: str | None = None, **changes: object) -> Path:
+    """A student with other metadata."""
+    path = tiny_onnx.student(folder / "model.onnx")
+    model = onnx.load(path)
+    about = json.loads(model.metadata_props[0].value) | changes
+    model.metadata_props[0].value = json.dumps(about) if text is None else text
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dim", -1), ("dim", 0), ("dim", True), ("dim", 9), ("dim", "8"), ("image_px", 0),
+        ("image_px", -48), ("image_px", 1e9), ("image_px", "native"), ("scales", []),
+        ("scales", "1 0.7"), ("scales", ["1"]), ("scales", [0]), ("scales", [float("nan")]),
+        ("scales", [1e9]), ("scales", [True]), ("weights", ""), ("weights", None), ("model", 3),
+        ("mean", [0.5]), ("mean", "0.5"), ("std", [0.1, 0.0, 0.1]),
+    ],
+)  # fmt: skip
+def test_odd_metadata_are_one_line(tmp_path: Path, key: str, value: object) -> None:
+    path = with_metadata(tmp_path, **{key: value})
+    with pytest.raises(UserError, match=f"^{path}: .*(its metadata say|numbers an image)") as error:
+        onnx_student.Exported.read(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '"a"', "null", "[" * 100_000, "NaN"])
+def test_metadata_that_are_no_map_are_one_line(tmp_path: Path, text: str) -> None:
+    path = with_metadata(tmp_path, text)
+    with pytest.raises(UserError, match="its metadata are no JSON|not a student") as error:
+        onnx_student.Exported.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_metadata_that_are_no_text_are_one_line(tmp_path: Path) -> None:
+    path = tiny_onnx.student(tmp_path / "model.onnx")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"model": "tiny"', b'"model": "ti\xff\xfe"'))
+    with pytest.raises(UserError, match=f"^{path}") as error:
+        onnx_student.Exported.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_an_exported_folder_is_checked_by_its_digests(tmp_path: Path) -> None:
+    path = tiny_onnx.student(tmp_path / "model.onnx")
+    card = tmp_path / "exported.json"
+    files.write_text(card, files.to_json({"files": {"model.onnx": files.digest_of_file(path)}}))
+    onnx_student.Exported.read(tmp_path)
+    tiny_onnx.student(path, seed=1)  # a sound student, but another one
+    for asked in (tmp_path, path):
+        with pytest.raises(UserError, match=r"model\.onnx: damaged, or of another export"):
+            onnx_student.Exported.read(asked)
+    for odd in ("{", "[]", "{}", '{"files": {}}', '{"files": {"model.onnx": 3}}'):
+        card.write_text(odd)
+        with pytest.raises(UserError, match=r"exported\.json") as error:
+            onnx_student.Exported.read(path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_program_of_something_else_is_one_line(tmp_path: Path) -> None:
+    path = tiny_onnx.student(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    model.graph.input.append(
+        onnx.helper.make_tensor_value_info("text", onnx.TensorProto.FLOAT, ["b"])
+    )
+    onnx.save(model, path)
+    with pytest.raises(UserError, match="takes no images"):
+        onnx_student.Exported.read(path)
+
+
+def test_weights_of_nan_are_one_line(tmp_path: Path) -> None:
+    path = tiny_onnx.student(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    mix = np.full((3, 8), np.nan, np.float32)
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(mix, "mix"))
+    onnx.save(model, path)
+    net = onnx_student.Exported.read(path)
+    with pytest.raises(UserError, match="gives NaN or infinity"):
+        net.describe(np.zeros((1, 8, 8, 3), np.uint8))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from stages.core.errors import UserError
 from stages.retrieval import rank
 
 KINDS = ("easy", "hard", "junk")
@@ -130,3 +131,21 @@ def test_what_is_labelled_for_other_queries_is_no_candidate(
         for name, rows in own.items():
             assert found[q][name].tolist() == [seen.index(r) for r in rows]
         assert first[q].tolist()[: len(seen)] == seen[:3]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", ["query", "database"])
+def test_what_is_no_number_has_no_rank(place: str, value: float) -> None:
+    query, database = np.eye(3, 4, dtype=np.float32), np.ones((9, 4), np.float32)
+    (query if place == "query" else database)[2, 1] = value
+    lists = [{"positive": np.array([1, 2])}] * 3
+    for work in (
+        lambda: rank.ranks(query, database, lists),
+        lambda: rank.first_rows(query, database, 2),
+    ):
+        with pytest.raises(UserError, match="NaN or infinity, the first: query"):
+            work()
+    with pytest.raises(UserError, match="has no rank"):
+        rank.ranks_of(np.array([0.5, np.nan, 0.1], np.float32), np.array([1]))
+    others = np.array([np.nan, 0.5, np.nan, 0.7], np.float32)
+    assert rank.ranks_of(others, np.array([1, 3])).tolist() == [1, 0]  # NaN is last

@@ -65,7 +65,7 @@ def onnx(path: Path, batch: str | int = "b") -> None:
 
 def settings(path: Path, **more: object) -> dict[str, object]:
     own = {"kind": "exported", "weights": str(path), "image_px": 32, "mean": MEAN, "std": STD}
-    if path.suffix == ".pt2" and path.is_file():
+    if path.suffix != ".onnx" and path.is_file():
         own["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return own | more
 
@@ -103,8 +103,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such weights file"):
         teachers.load("exported", settings(tmp_path / "a.pt"))
     for name in ("a.pt", "a.pt2", "a.onnx"):
-        (tmp_path / name).write_bytes(b"half a file")
-        with pytest.raises(UserError, match=f"cannot be read as {Path(name).suffix}") as caught:
+        (tmp_path / name).write_bytes(b"\xffhalf a file")
+        with pytest.raises(UserError, match=f"cannot be read as {name[1:]}|as ONNX") as caught:
             teachers.load("exported", settings(tmp_path / name))
         assert "\n" not in str(caught.value)
         with pytest.raises(UserError, match="sha256 is"):
@@ -114,10 +114,63 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         teachers.load("exported", settings(tmp_path / "a.pt"))
 
 
-def test_pt2_needs_a_digest(tmp_path: Path) -> None:
-    program(tmp_path / "a.pt2")
-    with pytest.raises(UserError, match=r"here\.sha256: missing"):
-        teachers.load("exported", settings(tmp_path / "a.pt2", sha256=None), "here")
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.pt", script), ("a.ts", script), ("a.pt2", program)]
+)
+def test_a_program_that_may_do_anything_needs_a_digest(
+    name: str, write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(UserError, match=r"here\.sha256: missing.*doctor"):
+        teachers.load("exported", settings(tmp_path / name, sha256=None), "here")
+
+
+def test_torchscript_without_a_digest_runs_nothing(tmp_path: Path) -> None:
+    """TorchScript reads and writes files by itself: from_file maps a file and may write to it."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(bytes(64))
+    code = f"""
+def forward(self, x: Tensor) -> Tensor:
+    return x.mean((2, 3)) + torch.from_file({str(victim)!r}, True, 16).fill_(1.0)[0]
+"""
+    made = torch.jit.ScriptModule()
+    made.define(code)
+    made.save(str(tmp_path / "a.pt"))
+    with pytest.raises(UserError, match="sha256: missing"):
+        teachers.load("exported", settings(tmp_path / "a.pt", sha256=None))
+    assert victim.read_bytes() == bytes(64)
+    teachers.load("exported", settings(tmp_path / "a.pt"))  # trusted: it does what it does
+    assert victim.read_bytes() != bytes(64)
+
+
+def test_an_onnx_that_reads_another_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx_api = pytest.importorskip("onnx")
+    onnx(tmp_path / "a.onnx")
+    model = onnx_api.load(tmp_path / "a.onnx")
+    onnx_api.save(
+        model, tmp_path / "b.onnx", save_as_external_data=True, location="w.bin", size_threshold=0,
+        convert_attribute=True,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)  # where onnxruntime would look
+    with pytest.raises(UserError, match="keeps its weights in another file"):
+        teachers.load("exported", settings(tmp_path / "b.onnx"))
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.pt2", "a.onnx"])
+def test_a_pointer_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 4\n")
+    with pytest.raises(UserError, match="git lfs pull"):
+        teachers.load("exported", settings(path))
+
+
+@pytest.mark.parametrize("std", [[0.2, 0.0, 0.4], [0.2, -1.0, 0.4]])
+def test_a_deviation_of_zero_is_refused(tmp_path: Path, std: list[float]) -> None:
+    onnx(tmp_path / "a.onnx")
+    with pytest.raises(UserError, match="std"):
+        teachers.load("exported", settings(tmp_path / "a.onnx", std=std))
 
 
 def test_a_fixed_batch_and_a_map_are_refused(tmp_path: Path) -> None:

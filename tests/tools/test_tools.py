@@ -121,7 +121,7 @@ BAD = {
     "weights": ({"train.loss": {"relation": 0.0}}, ("train", TRAIN, "data/targets", "s", "u"), "all zero"),
     "stop": (
         {"train.weights": "pretrained", "train.without_weights": "stop"},
-        ("train", TRAIN, "data/targets", "s", "u"), "no pre-trained weights",
+        ("train", TRAIN, "data/targets", "s", "u"), "no weights for",
     ),
 }  # fmt: skip
 

@@ -6,8 +6,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ...core import files
+from ...core.errors import UserError
 from ...core.params import Parameters
 from ...images.sets import EvaluationSet, TrainSet
+from ...retrieval.ground_truth import GroundTruth
 
 Line = list[str]  # path, group, split and, where the table had it, query
 
@@ -88,7 +90,11 @@ def _validation(prepared: Path) -> list[Line]:
     if not (prepared / "validation.h5").is_file():
         return []
     validation = EvaluationSet.read(prepared / "validation.h5")
-    truth = files.read_json(prepared / "validation.json")
+    where = prepared / "validation.json"
+    truth = files.read_json(where)
+    protocol = GroundTruth.parse(truth, validation.image_id, str(where)).protocol
+    if "positive" not in protocol.lists:
+        raise UserError(f"{where}: of protocol {protocol.name}, not of validation groups")
     number: dict[str, int] = {}
     for query in truth["queries"]:
         mine = len(number)

@@ -144,7 +144,10 @@ def compare(
         console.say(warning)
     for difficulty, of_difficulty in scores.items():
         if difficulty in before:
-            change = of_difficulty["map"] - before[difficulty]["map"]
+            then = before[difficulty]
+            if not isinstance(then, dict) or not isinstance(then.get("map"), int | float):
+                raise UserError(f"{path}: no map of {difficulty}; score again with --json")
+            change = of_difficulty["map"] - then["map"]
             console.say(f"{difficulty}: {change:+.2f} mAP against {path}")
 
 

@@ -92,7 +92,7 @@ def _params(px: int) -> training.Params:
         loss="relation", temperature=0.05, head="random", epochs=500, lr=1e-3, final_lr=1e-6,
         backbone_lr_scale=1, weight_decay=1e-6, view_px=px, image_px=px, pool="auto", gem_p=3,
         weights="random", without_weights="random", amp="auto", validate_every=0, patience=0,
-        compatible_with=None, seed=0,
+        average="none", compatible_with=None, seed=0,
     )  # fmt: skip
 
 
@@ -157,7 +157,8 @@ def validation(
     folder: Path, times: int, *, model: str = "resnet18", batch: int = 32, px: int = 96,
     images: int = 100,
 ) -> Row:  # fmt: skip
-    """A measurement on the validation groups against the 50 steps between two of them."""
+    """A measurement on the validation groups, of a crop and a whole image each, against the 50
+    steps between two of them."""
     from ...retrieval.validation import Probe
 
     loop, resident = student_loop(folder, model, batch, px)
@@ -165,7 +166,7 @@ def validation(
     pixels = [resident[i % len(resident)].numpy() for i in range(half)] * 2
     row = np.arange(2 * half)
     wanted = [{"positive": np.array([(i + half) % len(row)]), "junk": np.array([i])} for i in row]
-    probe = Probe(pixels, row, wanted)
+    probe = Probe(pixels, row, wanted, crops=pixels)
     seconds, step = alternate(
         lambda: probe(loop.student), lambda: learn(loop, [resident]), min(times, 3)
     )

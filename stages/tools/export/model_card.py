@@ -8,6 +8,7 @@ from ...core import files
 from ...core.errors import UserError
 from ...core.params import Parameters, Teacher
 from ...images.sets import TrainSet
+from ...retrieval import score_table
 from .. import pages
 
 
@@ -56,6 +57,8 @@ def _scores(base: Path, weights: str) -> list[dict[str, Any]]:
         metrics, models = (
             files.read_json(results / f"{n}.json") for n in ("metrics", "models")
         )  # fmt: skip
+        metrics = score_table.checked(metrics, str(results / "metrics.json"))
+        models = score_table.checked_models(models, metrics, str(results / "models.json"))
     except UserError:
         return []
     rows = []

@@ -82,11 +82,11 @@ def tuned(name: str, recipe: Recipe, seed: int) -> tuple[str, ...]:
             overrides = replaced(chosen, knob, value)
             label = experiment((*overrides, *seeded(seed)), name, target="train")
             config = json.loads(artefact(label, "models/student/config.json"))
-            if config["validation_map"] is None:
+            if config["trained_validation_map"] is None:
                 raise UserError(
                     "compare tunes on validation groups: set prepare.validation_share above 0"
                 )
-            scores.append(float(config["validation_map"]))
+            scores.append(float(config["trained_validation_map"]))
             console.say(f"{name}: {knob}={value}: {scores[-1]:.2f}")
         best = int(np.argmax(scores))
         if best in (0, len(values) - 1) and len(values) > 1:
@@ -164,30 +164,42 @@ def artefact(experiment: str, path: str) -> str:
 
 
 def table_rows(
-    name: str, setting: tuple[str, ...], runs: list[Run], models: list[str]
+    name: str, setting: tuple[str, ...], of_recipe: list[Run], models: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """One row per set and model of `models` that the runs scored."""
-    for data in runs[0].metrics:
+    """One row per set and model of `models` that the runs scored.
+
+    A difficulty has two columns: what is shipped, and `<difficulty> trained`, what training made
+    even where validation refused it. What is not shipped has no asymmetric search.
+    """
+    for data in of_recipe[0].metrics:
         for model in models:
-            if model not in runs[0].metrics[data]:
+            scored = [r for r in of_recipe if model in r.metrics[data]]
+            if not scored:
                 continue
             row: dict[str, Any] = {
-                "set": data, "recipe": name, "model": model, "runs": len(runs),
+                "set": data, "recipe": name, "model": model, "runs": len(scored),
                 "setting": " ".join(setting),
             }  # fmt: skip
-            scored = runs[0].metrics[data][model]
-            for difficulty in protocols.in_order(scored):
-                maps = np.array([r.metrics[data][model][difficulty]["map"] for r in runs])
-                aps = np.array(
-                    [list(r.queries[data, model, difficulty].values()) for r in runs]
-                ).mean(0)
-                low, high = metrics.bootstrap(aps)
-                row[difficulty] = round(float(maps.mean()), 2)
-                row[f"{difficulty}_spread"] = (
-                    round(float(maps.std(ddof=1)), 2) if len(maps) > 1 else 0.0
-                )
-                row[f"{difficulty}_low"], row[f"{difficulty}_high"] = round(low, 2), round(high, 2)
+            for difficulty in protocols.in_order(scored[0].metrics[data][model]):
+                row |= column(scored, data, [model] * len(scored), difficulty, difficulty)
+                if model == "student":
+                    rows = [params.TRAINED if params.TRAINED in r.metrics[data] else model
+                            for r in scored]  # fmt: skip
+                    row |= column(scored, data, rows, difficulty, f"{difficulty} trained")
             yield row
+
+
+def column(
+    scored: list[Run], data: str, models: list[str], difficulty: str, label: str
+) -> dict[str, float]:
+    """Mean, spread over seeds and interval over queries of one model (a name by run)."""
+    pairs = list(zip(scored, models, strict=True))
+    maps = np.array([r.metrics[data][m][difficulty]["map"] for r, m in pairs])
+    aps = np.array([list(r.queries[data, m, difficulty].values()) for r, m in pairs]).mean(0)
+    low, high = metrics.bootstrap(aps)
+    spread = float(maps.std(ddof=1)) if len(maps) > 1 else 0.0
+    values = {"": float(maps.mean()), "_spread": spread, "_low": low, "_high": high}
+    return {f"{label}{end}": round(value, 2) for end, value in values.items()}
 
 
 def write(out: Path, rows: list[dict[str, Any]]) -> None:
@@ -202,7 +214,8 @@ def write(out: Path, rows: list[dict[str, Any]]) -> None:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """mean ± spread over seeds, [95 % interval over queries] of each difficulty."""
-    names = [k for k in rows[0] if f"{k}_spread" in rows[0]]
+    columns = dict.fromkeys(k for row in rows for k in row)
+    names = [k for k in columns if f"{k}_spread" in columns]
     lines = [
         "| recipe | scored | " + " | ".join(f"mAP {n}" for n in names) + " |",
         "|---|---|" + "---|" * len(names),
@@ -211,6 +224,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         cells = [
             f"{row[n]:.1f} ± {row[n + '_spread']:.1f} "
             f"[{row[n + '_low']:.1f}, {row[n + '_high']:.1f}]"
+            if n in row
+            else "-"
             for n in names
         ]
         lines.append(f"| {row['recipe']} | {row['model']} | {' | '.join(cells)} |")

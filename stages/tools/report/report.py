@@ -50,9 +50,8 @@ def main(
     costs = timed([run, *others], speed)
     page = {
         "title": title(run), "sets": [section(run, others, data, costs) for data in run.metrics],
-        "flow": evidence.flow(run),
-        "chosen": evidence.whitening(run.params["teachers"]), "fusion": fusion(run),
-        "curves": curves([run, *others]),
+        "flow": evidence.flow(run), "chosen": evidence.whitening(run.params["teachers"]),
+        "fusion": fusion(run), "curves": curves([run, *others]),
         "steps": training(run), "experiments": [experiment(o, run) for o in others],
         "comparison": compared(comparison), "machine": latency.machine(), "about": about(run),
         "busy": latency.busy(costs.values()),
@@ -69,13 +68,15 @@ def title(run: Run) -> dict[str, Any]:
     student = scores["student"][difficulty]["map"]
     whitened = {t: s["whitened"][difficulty]["map"] for t, s in scores.items() if "whitened" in s}
     best = max(whitened, key=lambda t: whitened[t])
+    bare = run.config.get("shipped") == "untrained head"
     return {
         "student": run.config["model"], "data": data, "difficulty": difficulty, "map": student,
         "untrained": scores["untrained"][difficulty]["map"],
         "best": best, "teacher": whitened[best],
         "ensemble": scores["ensemble"][difficulty]["map"], "dim": run.config["dim"],
-        "teachers": len(run.params["ensemble"]), "start_is_kept": run.config.get("step") == 0,
-        "start": start_of(run), "no_steps": run.no_steps,
+        "teachers": len(run.params["ensemble"]), "bare": bare,
+        "start_is_kept": run.config.get("step") == 0 and not bare, "start": start_of(run),
+        "no_steps": run.no_steps,
     }  # fmt: skip
 
 
@@ -137,6 +138,8 @@ def training(run: Run) -> dict[str, Any]:
     return {
         "steps": run.config.get("steps"), "step": run.config.get("step"), "start": start_of(run),
         "start_map": validation.get(0), "kept_map": run.config.get("validation_map"),
+        "kept_error": run.config.get("validation_error"), "share": run.config.get("share"),
+        "shipped": run.config.get("shipped", "trained"), "path": run.config.get("path", []),
     }  # fmt: skip
 
 
@@ -182,7 +185,11 @@ def compared(path: Path) -> dict[str, Any] | None:
     names = [k for k in rows[0] if f"{k}_spread" in rows[0]]
     try:
         cells = [
-            {n: [float(r[n + e]) for e in ("", "_spread", "_low", "_high")] for n in names}
+            {
+                n: [float(r[n + e]) for e in ("", "_spread", "_low", "_high")]
+                for n in names
+                if r[n] or not n.endswith(" trained")  # of the student alone
+            }
             for r in rows
         ]
     except (KeyError, TypeError, ValueError):

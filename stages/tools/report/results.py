@@ -35,7 +35,7 @@ def main(
     """Print the scores of the latest run."""
     for line in notes(results, params_file):
         console.say(line)
-    table = score_table.renamed(files.read_json(results / "metrics.json"), f"{results}")
+    table = scores_of(results)
     if json:
         console.result(files.to_json(table).rstrip())
         return
@@ -54,7 +54,8 @@ def main(
         compared(table, scored_by, against)
     for line in costs(results, params_file):
         console.result(line)
-    about = files.read_json(results / "models.json")
+    file = results / "models.json"
+    about = score_table.checked_models(files.read_json(file), table, str(file))
     for name, models in about.items():
         student = models["student"]
         console.result(
@@ -62,6 +63,15 @@ def main(
             f"plots: {', '.join(str(p) for p in plots(results, name))}"
         )
     console.result(f"\n{NEXT}")
+
+
+def scores_of(results: Path) -> dict[str, Any]:
+    """The scores in a folder that `evaluate` wrote. Raises UserError."""
+    file = results / "metrics.json"
+    values = files.read_json(file)
+    if not isinstance(values, dict) or not all(isinstance(m, dict) for m in values.values()):
+        raise UserError(f"{file}: holds no scores; evaluate again")
+    return score_table.checked(score_table.renamed(values, f"{results}"), str(file))
 
 
 def notes(results: Path, params_file: Path) -> Iterator[str]:
@@ -76,7 +86,8 @@ def notes(results: Path, params_file: Path) -> Iterator[str]:
 
 def in_short(name: str, models: dict[str, scoring_rules.ScoringRules]) -> str:
     """The rules of a set in a line, with the digest of the student's."""
-    own = models.get("student") or next(iter(models.values()))
+    if (own := models.get("student") or next(iter(models.values()), None)) is None:
+        raise UserError(f"{scoring_rules.FILE}: no rules of {name}; evaluate again")
     return f"{name}: {own.rules}, {own.database} images searched [{own.digest}]; --rules says more"
 
 
@@ -84,7 +95,7 @@ def compared(
     table: dict[str, Any], rules: dict[str, dict[str, scoring_rules.ScoringRules]], against: Path
 ) -> None:
     """The change of mAP since the run in `against`; a warning where the scoring rules differ."""
-    scores_then = score_table.renamed(files.read_json(against / "metrics.json"), f"{against}")
+    scores_then = scores_of(against)
     rules_then = scoring_rules.read(against)
     for name in table:
         then = score_table.flat(scores_then.get(name, {}))
@@ -92,7 +103,7 @@ def compared(
             if model not in then:
                 continue
             warning = scoring_rules.warning(
-                f"{name}, {model}", rules[name][model], rules_then[name][model]
+                f"{name}, {model}", *(_rules_of(r, name, model) for r in (rules, rules_then))
             )
             if warning:
                 console.say(warning)
@@ -101,6 +112,14 @@ def compared(
             ]
             cells = ", ".join(f"{d} {new:.1f} ({new - old:+.1f})" for d, new, old in changes)
             console.result(f"{name}, {model}, against {against}: {cells}")
+
+
+def _rules_of(
+    rules: dict[str, dict[str, scoring_rules.ScoringRules]], name: str, model: str
+) -> scoring_rules.ScoringRules:
+    if (own := rules.get(name, {}).get(model)) is None:
+        raise UserError(f"{scoring_rules.FILE}: no rules of {name}, {model}; evaluate again")
+    return own
 
 
 def costs(results: Path, params_file: Path) -> Iterator[str]:

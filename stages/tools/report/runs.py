@@ -2,7 +2,7 @@
 
 import csv
 import io
-import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...core import committed, params
+from ...core import committed, files, params
 from ...core.errors import UserError
 from ...core.plugins import nearest
-from ...retrieval import metrics, protocols, scoring_rules
+from ...retrieval import metrics, protocols, score_table, scoring_rules
 from ...retrieval.score_table import OLD_ROWS, renamed
 from ...retrieval.scoring_rules import UNKNOWN
 from . import latency
@@ -45,10 +45,7 @@ class Run:
         """
 
         def parsed(path: str, old: str = "") -> Any:
-            try:
-                return json.loads(_file(read, path, name, old))
-            except ValueError as error:
-                raise UserError(f"{name}: {path}: not JSON ({error})") from None
+            return files.parse_json(_file(read, path, name, old), f"{name}: {path}")
 
         scores = parsed("data/results/metrics.json")
         if not isinstance(scores, dict) or not scores:
@@ -57,16 +54,22 @@ class Run:
         rows = OLD_ROWS if today is not scores else {}  # of an old run, also in its other files
         rules = parsed(*(f"data/results/{f}" for f in (scoring_rules.FILE, scoring_rules.OLD_FILE)))
         models = parsed("data/results/models.json")
+        score_table.checked(today, f"{name}: data/results/metrics.json")
+        score_table.checked_models(models, today, f"{name}: data/results/models.json")
         queries = _table(read, "data/results/queries.csv", name, _of_queries)
         history = _table(read, "models/student/history.csv", name, _of_steps)
         if values is None:  # of another commit, perhaps with other keys: compared, never typed
             values = params.parse(_file(read, "params.yaml", name).encode(), f"{name}: params.yaml")
+        of_sets = scoring_rules.parse(rules, name)
+        _check_rules(of_sets, today, name)
+        config = parsed("models/student/config.json")
+        if not isinstance(config, dict):
+            raise UserError(f"{name}: models/student/config.json: not a map; train again")
         return cls(
             name, today,
             {s: {rows.get(m, m): about for m, about in of.items()} for s, of in models.items()},
             {(s, rows.get(m, m), d): aps for (s, m, d), aps in queries.items()}, history,
-            parsed("models/student/config.json"), values,
-            scoring_rules.parse(rules, name),
+            config, values, of_sets,
         )  # fmt: skip
 
     def main_difficulty(self, data: str) -> str:
@@ -107,9 +110,25 @@ class Run:
         return latency.of_teacher(self.params["teachers"][model], px, scales)
 
 
-def no_steps(config: dict[str, Any]) -> str:
+def _check_rules(
+    rules: dict[str, dict[str, scoring_rules.ScoringRules]], scores: dict[str, Any], name: str
+) -> None:
+    """Raise UserError where a set has no rules of its student, or not those of its scores."""
+    for data, models in scores.items():
+        own = rules.get(data, {}).get("student")
+        if own is None or own.protocol not in protocols.names():
+            raise UserError(f"{name}: {data}: no scoring rules of the student; evaluate again")
+        known = protocols.load(own.protocol).difficulties
+        if odd := [d for d in models["student"] if d not in known]:
+            raise UserError(
+                f"{name}: {data}: scored at {odd[0]!r}, which protocol {own.protocol} has not; "
+                "evaluate again"
+            )
+
+
+def no_steps(config: Any) -> str:
     """That the training of a student, by its config.json, ran no step; empty where it ran some."""
-    if config.get("steps") != 0:
+    if not isinstance(config, dict) or config.get("steps") != 0:
         return ""
     return "0 steps ran: nothing was trained (train.epochs), the student is its start"
 
@@ -208,9 +227,15 @@ def _of_queries(rows: Iterable[dict[str, str]]) -> dict[tuple[str, str, str], di
     out: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in rows:
         key = (row["set"], row["model"], row["difficulty"])
-        out.setdefault(key, {})[row["query"]] = float(row["ap"])
+        ap = float(row["ap"])
+        if not 0 <= ap <= 100:
+            raise ValueError(f"an AP of {row['ap']}")
+        out.setdefault(key, {})[row["query"]] = ap
     return out
 
 
 def _of_steps(rows: Iterable[dict[str, str]]) -> list[dict[str, float]]:
-    return [{k: float(v) for k, v in row.items() if v} for row in rows]
+    out = [{k: float(v) for k, v in row.items() if v} for row in rows]
+    if odd := [v for row in out for v in row.values() if not math.isfinite(v)]:
+        raise ValueError(f"{odd[0]} is no number")
+    return out

@@ -25,7 +25,7 @@ def table(run: Run, data: str, costs: Known) -> list[dict[str, Any]]:
     """One row per model: scores, interval of the main mAP, and the cost of an image."""
     difficulty = run.main_difficulty(data)
     rows = []
-    order = ["student", "asymmetric", "new_on_old", "old_model", "untrained"]
+    order = ["student", "trained", "asymmetric", "new_on_old", "old_model", "untrained"]
     order += [*run.params["teachers"], "ensemble", "fused"]
     shown = {m: run.metrics[data][m] for m in order if m in run.metrics[data]}
     for label, scores in score_table.flat(shown).items():

@@ -55,6 +55,11 @@ def answers(index: Index, rows: np.ndarray, top: int) -> list[dict[str, Any]]:
     return out
 
 
+def is_descriptors(path: Path) -> bool:
+    """Whether a source or a query is named as a descriptor file, not as images."""
+    return path.suffix.lower() in (".h5", ".hdf5")
+
+
 def ready(source: Path, dim: int | None = None) -> tuple[store.Stored, np.ndarray, list[str]]:
     """A descriptor file, its (n, d) float32 rows, of unit length, and its ids.
 

@@ -22,6 +22,7 @@ import typer
 from ...core import console, files
 from ...core.errors import UserError
 from ...images.sets import EvaluationSet
+from ...retrieval.ground_truth import GroundTruth
 from ...retrieval.onnx_student import Exported
 from . import answers, faiss_index, matches
 from . import generations as indexes
@@ -138,7 +139,11 @@ def labelled(path: Path, net: Exported) -> Labelled:
     """Describe a set with a ground truth; images that no query names are things of their own."""
     images = EvaluationSet.read(path)
     images.check_images()
-    group = groups_of(images, files.read_json(path.with_suffix(".json"))["queries"])
+    where = path.with_suffix(".json")
+    truth = files.read_json(where)
+    lists = GroundTruth.parse(truth, images.image_id, str(where)).protocol.lists
+    named = ("image_id", *(kind for kind in lists if kind != "negative"))
+    group = groups_of(images, [{k: q[k] for k in named} for q in truth["queries"]])
     if len(np.unique(group)) < 2:
         raise UserError(
             f"{path}: {len(group)} {'images' if images.start is None else 'videos'} of "

@@ -25,6 +25,11 @@ from ...core import files, runtime, store
 from ...core.errors import UserError
 
 KEEP = 5  # generations, the current one among them
+SEEN = ".seen.npy"  # contents of images by their times of change; a shortcut, no part of the index
+NEEDED: dict[str, Any] = {  # of index.json, and its type
+    "files": dict, "roots": list, "dim": int, "kind": str, "student": dict, "next_id": int,
+    "model": (str, type(None)),
+}  # fmt: skip
 PARTS = ("index.faiss", "images.h5")
 FIRST = ".first"  # in the folder of an index until its first generation is in use
 UNFINISHED = re.compile(r"\.(\d{6}|CURRENT|[0-9a-f]+\.onnx)\.\d+\.tmp")  # while it is written
@@ -102,6 +107,13 @@ def generations(folder: Path) -> list[int]:
     return sorted(n for n in numbers if f"{n:06d}" in names)
 
 
+def is_index(folder: Path) -> bool:
+    """Whether a folder is an index, or one that lost its pointer."""
+    return (folder / "CURRENT").is_file() or any(
+        (folder / f"{number:06d}" / "index.json").is_file() for number in generations(folder)
+    )
+
+
 def read(folder: Path, generation: int | None = None) -> Index:
     """One generation, the current one by default, checked. Raises UserError."""
     number = current(folder) if generation is None else generation
@@ -114,6 +126,8 @@ def read(folder: Path, generation: int | None = None) -> Index:
         raise UserError(f"{place / 'index.json'}: does not describe an index; {_mend(folder)}")
     if about.get("digest") != files.digest_of({k: v for k, v in about.items() if k != "digest"}):
         raise _damaged(place / "index.json")
+    if odd := [k for k, kind in NEEDED.items() if not isinstance(about.get(k), kind)]:
+        raise UserError(f"{place / 'index.json'}: {odd[0]} is missing or odd; {_mend(folder)}")
     for name, digest in about["files"].items():
         if not (place / name).is_file() or files.digest_of_file(place / name) != digest:
             raise _damaged(place / name)
@@ -121,6 +135,7 @@ def read(folder: Path, generation: int | None = None) -> Index:
     vectors = faiss.read_index(str(place / "index.faiss"))
     index = Index(folder, number, about, vectors, np.asarray(images["id"]),
                   np.asarray(images["root"]), images["path"], images["image_id"])  # fmt: skip
+    _check_rows(index, images, place)
     if (model := index.model()) is not None and (
         not model.is_file() or files.digest_of_file(model) != about["model"]
     ):
@@ -128,8 +143,22 @@ def read(folder: Path, generation: int | None = None) -> Index:
     return index
 
 
+def _check_rows(index: Index, images: store.Stored, place: Path) -> None:
+    """Raise UserError where the rows of the index and its images are not the same ones."""
+    n, roots = len(index), len(index.about["roots"])
+    columns = [len(images[c]) for c in ("root", "path", "image_id", "bytes")]
+    rising = not n or bool((np.diff(index.ids) > 0).all())
+    known = not n or bool(index.root.min() >= 0 and index.root.max() < roots)
+    vectors = (int(index.index.ntotal), int(index.index.d))
+    if set(columns) - {n} or not rising or not known or vectors != (n, index.about["dim"]):
+        raise UserError(f"{place}: its vectors are not those of its images; {_mend(index.folder)}")
+
+
 def images_of(place: Path) -> store.Stored:
-    """The images of the generation in the folder `place`: id, root, path, image_id, bytes."""
+    """The images of the generation in the folder `place`: id, root, path, image_id, bytes, content.
+
+    `content`: digest of the file that was described, empty where that is not known.
+    """
     if (place / OLD_IMAGES).is_file():
         return store.Stored(place / OLD_IMAGES, OLD_COUNT)
     return store.Stored(place / "images.h5", "images")
@@ -223,7 +252,7 @@ def _refuse_others(folder: Path) -> None:
     names = {f.name for f in folder.iterdir()} if folder.is_dir() else set()
     ours = {"CURRENT", FIRST} & names or generations(folder)
     left = {name for name in names if UNFINISHED.fullmatch(name)}
-    if not ours and names - left - {".lock"} - ({"models"} if left else set()):
+    if not ours and names - left - {".lock", SEEN} - ({"models"} if left else set()):
         raise UserError(f"{folder}: contains files that are not an index; give a new folder")
 
 

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from ...core import console
 from ...core.errors import UserError
+from ...images import reading
 from .. import pages
 from . import front, matches, sockets
 from .live_index import Refusal, Service
@@ -68,7 +69,8 @@ async def search(service: Service, request: Request) -> Response:
         raise Refusal(400, f"top: must be a number from 1 to {TOP}")
     name, data = await upload(request, service.limits)
     loaded = await service.latest()
-    async with service.slots:
+    pixels = await run_in_threadpool(service.pixels, name, data)
+    async with service.room(pixels):
         answer = await run_in_threadpool(service.search, loaded, name, data, int(top))
     seconds = time.perf_counter() - start
     service.counts.search_seconds.observe(seconds)
@@ -87,8 +89,10 @@ async def image(service: Service, request: Request) -> Response:
     if row >= len(index) or int(index.ids[row]) != image_id:
         raise Refusal(404, "no such image")
     try:
-        async with service.slots:
-            small = await run_in_threadpool(pages.thumbnail, index.file(row), pages.LARGE_PX)
+        file = index.file(row)
+        width, height = await run_in_threadpool(reading.shape, file)
+        async with service.room(width * height):
+            small = await run_in_threadpool(pages.thumbnail, file, pages.LARGE_PX)
     except UserError:
         raise Refusal(404, "the image file is missing or cannot be read") from None
     return Response(small, media_type="image/jpeg")

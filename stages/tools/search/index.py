@@ -20,7 +20,9 @@ import typer
 
 from ...core import console, contents
 from ...core.errors import UserError
-from ...images import listing, own
+from ...core.seen_files import Contents
+from ...images import listing
+from ...images.own import tell_left_out
 from ...retrieval.onnx_student import Exported, identity_of, refuse_other
 from . import answers, faiss_index
 from . import generations as indexes
@@ -39,6 +41,7 @@ class Source:
     path: list[str]
     image_id: list[str]
     identity: dict[str, Any]
+    content: list[str]  # digest of each file that was described; empty: not known
 
     def files(self) -> list[str]:
         """The file of each image."""
@@ -83,7 +86,8 @@ def main(
 def make(folder: Path, sources: list[Path], model: Path | None, kind: str) -> None:
     """A new index of all sources."""
     net = Exported.read(model) if model is not None else None
-    parts = [read_source(source, net, {}) for source in sources]
+    seen = Contents(Path("/"), folder / indexes.SEEN)
+    parts = [read_source(source, net, {}, seen) for source in sources]
     if net is not None:
         parts_of_one(parts, net.identity(), str(net.path), net.about["dim"])
     parts_of_one(parts, parts[0].identity, parts[0].name, parts[0].rows.shape[1])
@@ -91,19 +95,22 @@ def make(folder: Path, sources: list[Path], model: Path | None, kind: str) -> No
     vectors, about = faiss_index.make(rows, images["id"], kind)
     about |= {"student": parts[0].identity, "roots": roots, "next_id": len(rows)}
     number = indexes.write(folder, vectors, images, about, net.path if net else None)
+    seen.save()
     tell(folder, number)
 
 
 def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     """A generation with more images; the images that are unchanged keep their descriptors."""
     index = indexes.read(folder)
-    to_describe = [s for s in sources if s.suffix != ".h5"]
+    to_describe = [s for s in sources if not answers.is_descriptors(s)]
     net = answers.student_of(index, model) if to_describe or model is not None else None
-    lengths = dict(zip(index.files(), images_of(index)["bytes"].tolist(), strict=True))
-    parts = [read_source(source, net, lengths) for source in sources]
+    seen = Contents(Path("/"), folder / indexes.SEEN)
+    known = dict(zip(index.files(), contents_of(index, seen), strict=True))
+    parts = [read_source(source, net, known, seen) for source in sources]
     parts_of_one(parts, index.student, str(folder), index.about["dim"])
     rows, images, roots = joined(parts, list(index.about["roots"]), index.about["next_id"])
     if not len(rows):
+        seen.save()
         console.say(f"{folder}: nothing new, still generation {index.generation}")
         return
     added = set(f for part in parts for f in part.files())
@@ -118,6 +125,7 @@ def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     about = {**_changed(index.about), "roots": roots, "next_id": index.about["next_id"] + len(rows)}
     kept_model = net.path if net is not None and model is not None else None
     number = indexes.write(folder, index.index, merged, about, kept_model)
+    seen.save()
     if (index.about.get("calibration") or {}).get("per") == "search":
         console.say("the threshold was calibrated for fewer images in the index: calibrate again")
     tell(folder, number, f"{len(rows)} added, {int((~keep).sum())} of them replaced; ")
@@ -143,15 +151,39 @@ def take_out(folder: Path, patterns: list[str]) -> None:
     tell(folder, number, f"{int(removed.sum())} removed; ")
 
 
-def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> Source:
-    """A descriptor file, or images to describe, less those of `lengths` (file: bytes)."""
-    if source.suffix == ".h5":
+def contents_of(index: Index, seen: Contents) -> list[str]:
+    """The digest of what each image of an index was when it was described, "" for not known.
+
+    Of generations that say nothing of contents (old ones, images that came as descriptors) a file
+    counts as the one that was described where its length is the same and it is older than they.
+    """
+    images = images_of(index)
+    written = (index.folder / f"{index.generation:06d}" / "index.json").stat().st_mtime_ns
+    stored = images["content"].tolist()
+    files, lengths = index.files(), images["bytes"].tolist()
+    trusted = [
+        i for i, file in enumerate(files)
+        if not stored[i] and _length(Path(file)) == lengths[i] >= 0
+        and Path(file).stat().st_mtime_ns < written
+    ]  # fmt: skip
+    found = seen.digests([files[i].lstrip("/") for i in trusted], "reading images")
+    for i, digest in zip(trusted, found, strict=True):
+        stored[i] = digest
+    return stored
+
+
+def read_source(
+    source: Path, net: Exported | None, known: dict[str, str], seen: Contents
+) -> Source:
+    """A descriptor file, or images to describe, less those of `known` (file: its content)."""
+    if answers.is_descriptors(source):
         stored, rows, names = answers.ready(source)
         paths = [str(p) for p in stored["path"]] if "path" in stored else names
         if len(paths) != len(rows):
             raise UserError(f"{source}: its datasets have different lengths; describe again")
         root = Path(str(stored.attributes.get("root", "."))).resolve()
-        return Source(str(source), root, rows, paths, names, identity_of(stored))
+        unknown = [""] * len(paths)
+        return Source(str(source), root, rows, paths, names, identity_of(stored), unknown)
     if net is None:
         raise UserError(
             f"{source}: a student is needed to describe images: --model EXPORTED "
@@ -159,15 +191,18 @@ def read_source(source: Path, net: Exported | None, lengths: dict[str, int]) -> 
         )
     root, paths = listing.listed(source)
     root = root.resolve()
-    new = [p for p in paths if lengths.get(str(root / p), -2) != _length(root / p)]
+    now = seen.digests([str(root / p).lstrip("/") for p in paths], "reading images")
+    content = {p: d for p, d in zip(paths, now, strict=True) if known.get(str(root / p), "") != d}
+    new = list(content)
     rows, kept, errors = net.images([root / p for p in new])
-    if not kept and not lengths:
+    if not kept and not known:
         first = f"; {errors[0]}" if errors else ""
         raise UserError(f"{source}: none of its {len(paths)} images can be read{first}")
-    own.tell_left_out(errors, len(new), "images")
+    tell_left_out(errors, len(new), "images")
     new = [new[i] for i in kept]
     kept_rows = contents.unit(rows.astype(np.float16))  # as a descriptor file has them
-    return Source(str(source), root, kept_rows, new, new, net.identity())
+    described = [content[p] for p in new]
+    return Source(str(source), root, kept_rows, new, new, net.identity(), described)
 
 
 def parts_of_one(parts: list[Source], identity: dict[str, Any], whose: str, dim: int) -> None:
@@ -181,23 +216,24 @@ def joined(
     parts: list[Source], roots: list[str], first_id: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray], list[str]]:
     """(rows, the images' columns, all roots) of all sources; each file once."""
-    seen: set[str] = set()
-    rows, columns = [], []
+    met: set[str] = set()
+    rows: list[np.ndarray] = []
+    columns: list[tuple[Any, ...]] = []
     for part in parts:
         if (root := part.root.as_posix()) not in roots:
             roots = [*roots, root]
         for i, file in enumerate(part.files()):
-            if file not in seen:
-                seen.add(file)
+            if file not in met:
+                met.add(file)
                 rows.append(part.rows[i])
-                columns.append(
-                    (roots.index(root), part.path[i], part.image_id[i], _length(Path(file)))
-                )
+                own = (part.path[i], part.image_id[i], _length(Path(file)), part.content[i])
+                columns.append((roots.index(root), *own))
     ids = np.arange(first_id, first_id + len(rows), dtype=np.int64)
-    root_of, path, image_id, length = zip(*columns, strict=True) if columns else ((),) * 4
+    root_of, path, image_id, length, content = zip(*columns, strict=True) if columns else ((),) * 5
     images: dict[str, np.ndarray] = {
         "id": ids, "root": np.array(root_of, np.int32), "path": np.array(path, str),
         "image_id": np.array(image_id, str), "bytes": np.array(length, np.int64),
+        "content": np.array(content, str),
     }  # fmt: skip
     dim = parts[0].rows.shape[1]
     return np.array(rows, np.float32).reshape(len(rows), dim), images, roots
@@ -206,7 +242,10 @@ def joined(
 def images_of(index: Index) -> dict[str, np.ndarray]:
     """The columns of a generation's images."""
     file = indexes.images_of(index.folder / f"{index.generation:06d}")
-    return {name: file[name] for name in ("id", "root", "path", "image_id", "bytes")}
+    columns = {name: file[name] for name in ("id", "root", "path", "image_id", "bytes")}
+    unknown = np.array([""] * len(columns["id"]), dtype=str)
+    content = file["content"] if "content" in file else unknown  # noqa: SIM401 (no map)
+    return {**columns, "content": content}
 
 
 def tell(folder: Path, number: int, change: str = "") -> None:

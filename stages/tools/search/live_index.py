@@ -1,6 +1,8 @@
 """The generation that a server uses, its counters, and the limits for clients."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.concurrency import run_in_threadpool
 
-from ...core import console
+from ...core import console, runtime
 from ...core.errors import UserError
 from ...images import reading
 from ...retrieval.onnx_student import Exported
@@ -17,6 +19,7 @@ from . import generations as indexes
 from .generations import Index
 
 AT_WORK = 2  # images decoded and described at the same time; others wait
+LARGE = 4_000_000  # pixels; of larger images one at a time, so that the memory is bounded
 NAME = "whiten_mtd"  # what the names of our metrics begin with
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # seconds, of the histogram of searches
 
@@ -84,7 +87,7 @@ class Service:
         self.counts = Counts()
         self.counts.images.set_function(lambda: len(self.now.index))
         self.counts.generation.set_function(lambda: self.now.index.generation)
-        self.slots = asyncio.Semaphore(AT_WORK)
+        self._slots, self._large = asyncio.Semaphore(AT_WORK), asyncio.Lock()
         self._switching = asyncio.Lock()
         self._bad = 0  # a generation that could not be read: not tried again
 
@@ -110,17 +113,42 @@ class Service:
     def _load(self) -> Loaded:
         return Loaded(*answers.open_index(self.folder, self.model))
 
-    def search(self, loaded: Loaded, name: str, data: bytes, top: int) -> dict[str, Any]:
-        """The results for an uploaded image. Raises Refusal."""
+    @asynccontextmanager
+    async def room(self, pixels: int) -> AsyncIterator[None]:
+        """Wait until an image of so many pixels may be decoded; of a large one nothing is kept."""
+        if pixels <= LARGE:
+            async with self._slots:
+                yield
+            return
+        async with self._large, self._slots:
+            try:
+                yield
+            finally:
+                await run_in_threadpool(runtime.give_back_memory)
+
+    def pixels(self, name: str, data: bytes) -> int:
+        """How many pixels an uploaded image has, by its header. Raises Refusal."""
         try:
             width, height = reading.shape(Path(name), data)
-            if width * height > self.limits.pixels:
-                most = self.limits.pixels / 1e6
-                raise Refusal(413, f"{name}: {width} x {height}; at most {most:g} million pixels")
+        except UserError as error:
+            raise _unreadable(error) from None
+        if width * height > self.limits.pixels:
+            most = self.limits.pixels / 1e6
+            raise Refusal(413, f"{name}: {width} x {height}; at most {most:g} million pixels")
+        return width * height
+
+    def search(self, loaded: Loaded, name: str, data: bytes, top: int) -> dict[str, Any]:
+        """The results for an uploaded image. Raises Refusal."""
+        self.pixels(name, data)
+        try:
             row = loaded.net.image(Path(name), data)
         except UserError as error:
-            raise Refusal(400, console.clean(str(error).removesuffix("; leave it out"))) from None
+            raise _unreadable(error) from None
         answer = answers.answers(loaded.index, row[None], top)[0]
         for result in answer["results"]:
             del result["file"]  # clients need not know this machine's folders
         return answer
+
+
+def _unreadable(error: UserError) -> Refusal:
+    return Refusal(400, console.clean(str(error).removesuffix("; leave it out")))

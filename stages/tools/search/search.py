@@ -36,8 +36,8 @@ def main(
     html: Path = typer.Option(None, help="Write a page with images, readable offline."),
 ) -> None:
     """Search INDEX for QUERIES."""
-    if html is not None and (html.is_dir() or any(p.is_file() for p in html.parents)):
-        raise UserError(f"--html {html}: cannot be written; give a file such as results.html")
+    if html is not None:
+        refuse_page(html)
     opened = indexes.read(index)
     names, rows, left_out = described(opened, queries, model)
     results = [
@@ -61,6 +61,15 @@ def main(
         console.result(as_text(results, about))
 
 
+def refuse_page(html: Path) -> None:
+    """Raise UserError where the page cannot be written, or would destroy something else."""
+    if html.is_dir() or any(p.is_file() for p in html.parents):
+        raise UserError(f"--html {html}: cannot be written; give a file such as results.html")
+    if any(indexes.is_index(folder) for folder in html.resolve().parents):
+        raise UserError(f"--html {html}: lies within an index; give a place outside it")
+    pages.is_page(html)
+
+
 def described(
     index: Index, queries: list[Path], model: Path | None
 ) -> tuple[list[str], Any, list[str]]:
@@ -73,7 +82,7 @@ def described(
     rows: list[np.ndarray] = []
     net = None
     for query in queries:
-        if query.suffix == ".h5":
+        if answers.is_descriptors(query):
             stored, query_rows, ids = answers.ready(query, index.about["dim"])
             refuse_other(index.student, identity_of(stored), str(index.folder), str(query))
             names += ids
@@ -101,10 +110,11 @@ def as_text(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
         verdict = {None: "", True: found, False: "   no match"}[
             answer["match"] if about["usable"] else None
         ]
-        lines.append(f"{answer['query']}{verdict}")
+        lines.append(f"{console.clean(answer['query'])}{verdict}")
         for rank, r in enumerate(answer["results"], 1):
             mark = ("=" if about["reliable"] else "?") if r["match"] and about["usable"] else " "
-            lines.append(f"{rank:5} {r['score']:8.4f} {mark} {r['path']}")
+            path = console.clean(r["path"])
+            lines.append(f"{rank:5} {r['score']:8.4f} {mark} {path}")
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from ...core import console
+from ...core import console, runtime
 from ...core.errors import UserError
 from . import front, http_server, sockets
 from .live_index import Limits, Service
@@ -36,6 +36,7 @@ def main(
     timeout: float = typer.Option(10.0, min=0.1, help="Seconds a client may take to send."),
 ) -> None:
     """Serve INDEX until interrupted."""
+    runtime.share_memory()
     names = [front.name_of(name) for name in allow_host]
     # An error here, if the index cannot be read.
     service = Service(index, model, Limits(max_bytes, max_pixels, timeout))

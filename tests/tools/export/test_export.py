@@ -120,6 +120,41 @@ def test_the_exported_folder_loads_and_says_what_the_student_said(small: Path) -
     np.testing.assert_allclose(rows[0], wanted[0], atol=1e-4)
 
 
+FULL = """
+import resource, signal, sys
+from stages.core import console
+from stages.tools.export import export
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+sys.exit(console.run(export.app, ["models/student", sys.argv[2], "--images", "images"]))
+"""
+
+
+@pytest.mark.parametrize("out", ["out", "out.onnx", "out.pt2"])
+def test_a_disk_that_takes_no_more_is_one_line(small: Path, out: str) -> None:
+    """A limit of a file's length is what a full disk is: a write that fails in its middle."""
+    done = run(
+        sys.executable, "-c", FULL, "20000", out, cwd=small, check=False, PYTHONPATH=str(ROOT)
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "cannot be written to" in last and "nothing is left there" in last
+    assert "Traceback" not in done.stderr
+    assert {f.name for f in small.iterdir()} == {"models", "images", "params.yaml"}
+
+
+def test_a_damaged_export_is_refused_also_alone(small: Path) -> None:
+    assert console.run(export.app, ["models/student", "s.onnx", "--images", "images"]) == 0
+    data = bytearray((small / "s.onnx").read_bytes())
+    for place in range(len(data) // 3, len(data) - 200, len(data) // 7):
+        data[place] ^= 16
+        (small / "b.onnx").write_bytes(data)
+        with pytest.raises(UserError, match=r"b\.onnx: damaged"):
+            onnx_student.Exported.read(small / "b.onnx")
+        data[place] ^= 16
+    assert onnx_student.Exported.read(small / "s.onnx").about["dim"] == 16
+
+
 @pytest.mark.long
 def test_export_index_search_on_a_finished_run(world: Path) -> None:
     settings = YAML(typ="safe").load((world / "params.yaml").read_text())

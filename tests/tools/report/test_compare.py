@@ -65,7 +65,7 @@ def test_knobs_are_tuned_one_after_the_other(monkeypatch: pytest.MonkeyPatch) ->
 
     def artefact(label: str, path: str) -> str:
         values = dict(o.split("=") for o in tried[int(label)])
-        return f'{{"validation_map": {10 * float(values["t"]) + float(values["lr"])}}}'
+        return f'{{"trained_validation_map": {10 * float(values["t"]) + float(values["lr"])}}}'
 
     monkeypatch.setattr(compare, "experiment", experiment)
     monkeypatch.setattr(compare, "artefact", artefact)

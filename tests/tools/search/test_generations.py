@@ -211,7 +211,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-sys.path[:0] = [{root!r}, {tests!r}]
+sys.path[:0] = [{root!r}, {root!r} + "/tests", {tests!r}]
 import test_generations as t
 from stages.tools.search import faiss_index, generations
 folder, model, at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import spoiled
 import tiny_onnx
+from PIL import Image
 from project import ROOT, run
 
 from stages.core import console, store
@@ -361,3 +362,86 @@ def test_a_list_with_a_mark_finds_its_first_image(place: Path, capsys) -> None: 
     assert do(index, "list.txt", "listed", "--model", "exported") == 0
     assert len(indexes.read(Path("listed"))) == 2
     assert len(answers(capsys, "mine", "list.txt")["answers"]) == 2
+
+
+STEERING = "a\x1b[2J\n\x9b\u202eb.png"  # clears a terminal, begins a line, turns the rest around
+
+
+def test_names_do_not_steer_a_terminal(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    odd = place / "my images/größe 2" / STEERING
+    (place / QUERY).rename(odd)
+    (place / "my images" / f"broken{STEERING}").write_bytes(b"no image")
+    capsys.readouterr()
+    assert do(index, "my images", "mine", "--add") == 0
+    assert do(search, "mine", str(odd), "--top", "2") == 0
+    said = capsys.readouterr()
+    assert not {"\x1b", "\x9b", "\u202e"} & set(said.out + said.err)
+    assert len(said.out.splitlines()) == 3 and r"a\u001b[2J\u000a\u009b\u202eb.png" in said.out
+    found = answers(capsys, "mine", str(odd), "--top", "2")["answers"][0]  # JSON keeps the names
+    assert found["query"] == str(odd) and STEERING in found["results"][0]["path"]
+    assert "\x1b" not in refused_text(capsys, search, "mine", f"absent{STEERING}")
+    assert "\x1b" not in refused_text(capsys, index, "mine", "--remove", STEERING + "x")
+
+
+def refused_text(capsys, tool, *arguments: str) -> str:  # type: ignore[no-untyped-def]
+    capsys.readouterr()
+    assert do(tool, *arguments) == 2
+    return capsys.readouterr().err
+
+
+def test_a_page_destroys_nothing_else(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    Path("to index").symlink_to("mine")
+    Path("theirs.html").write_bytes(Path(QUERY).read_bytes())
+    Path("mine/CURRENT").touch()
+    before = {f: f.read_bytes() for f in Path(".").rglob("*") if f.is_file()}
+    for page, word in (
+        ("mine/CURRENT", "within an index"), ("mine/found.html", "within an index"),
+        ("mine/000001/images.h5", "within an index"), ("mine/models/../found.html", "within an index"),
+        ("to index/000001/a.html", "within an index"), ("mine/new/found.html", "within an index"),
+        (QUERY, "ends in .html"), ("exported/model.onnx", "ends in .html"), ("found", "ends in .html"),
+        ("theirs.html", "no page"),
+    ):  # fmt: skip
+        assert word in refused(capsys, search, "mine", QUERY, "--html", page), page
+    assert {f: f.read_bytes() for f in Path(".").rglob("*") if f.is_file()} == before
+    for _ in range(2):  # over a page of before
+        assert do(search, "mine", QUERY, "--html", "found.html") == 0
+
+
+def bmp(seed: int, file: Path) -> None:
+    """An image whose length in bytes is that of every other one."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((80, 60)).save(file)
+
+
+def test_another_image_of_the_same_length_is_seen(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    (place / "same").mkdir()
+    for i in range(5):
+        bmp(i, place / f"same/{i}.bmp")
+    assert do(index, "same", "bmps", "--model", "exported") == 0
+    bmp(100, place / "asked.bmp")
+    bmp(100, place / "same/3.bmp")
+    os.utime(place / "same/1.bmp", (1, 1))  # another time, the same content
+    assert do(index, "same", "bmps", "--add") == 0
+    assert "1 added, 1 of them replaced" in capsys.readouterr().err
+    best = answers(capsys, "bmps", "asked.bmp", "--top", "1")["answers"][0]["results"][0]
+    assert best["path"] == "3.bmp" and best["score"] == pytest.approx(1, abs=1e-3)
+    assert do(index, "same", "bmps", "--add") == 0
+    assert indexes.current(Path("bmps")) == 2  # nothing new
+
+
+def test_an_index_without_contents_is_read_and_learns_them(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    """Of 0.1: a file counts as the one described where its length is the same and it is older."""
+    (place / "same").mkdir()
+    for i in range(3):
+        bmp(i, place / f"same/{i}.bmp")
+    assert do(index, "same", "bmps", "--model", "exported") == 0
+    old = indexes.read(Path("bmps"))
+    columns = {k: v for k, v in index.images_of(old).items() if k != "content"}
+    with indexes.writing(Path("bmps")):
+        indexes.write(Path("bmps"), old.index, columns, old.about)
+    (place / "bmps" / indexes.SEEN).unlink(missing_ok=True)
+    assert do(index, "same", "bmps", "--add") == 0
+    assert indexes.current(Path("bmps")) == 2  # nothing new
+    bmp(100, place / "same/2.bmp")
+    assert do(index, "same", "bmps", "--add") == 0
+    assert "1 added, 1 of them replaced" in capsys.readouterr().err

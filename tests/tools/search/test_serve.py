@@ -193,3 +193,36 @@ def test_a_host_that_is_not_ours(place: Path, capsys, host: str) -> None:  # typ
     assert console.run(serve.app, [str(place / "mine"), "--host", host, "--port", "0"]) == 2
     said = capsys.readouterr().err
     assert f"--host {host}" in said and "--port" not in said
+
+
+def memory(process: int) -> dict[str, int]:
+    """MB that a process holds now (VmRSS) and held at most (VmHWM)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return {x.split(":")[0]: int(x.split()[1]) // 1000 for x in lines if x.startswith("Vm")}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="no /proc")
+def test_large_images_are_bounded_and_leave_nothing_behind(place: Path) -> None:
+    import io
+    from concurrent.futures import ThreadPoolExecutor
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (7000, 6800), "red").save(buffer, "WEBP", quality=5)
+    command = [sys.executable, "-m", "stages", "serve", str(place / "mine"), "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        at = process.stderr.readline().split()[-1]
+        assert httpx.post(f"{at}/search", content=image(place)).status_code == 200
+        start = memory(process.pid)["VmRSS"]
+        with ThreadPoolExecutor(4) as pool:
+            sent = lambda _: httpx.post(f"{at}/search", content=buffer.getvalue(), timeout=120)  # noqa: E731
+            assert {a.status_code for a in pool.map(sent, range(4))} == {200}
+        for _ in range(20):
+            if (now := memory(process.pid))["VmRSS"] < start + 60:
+                break
+            time.sleep(0.1)
+        process.terminate()
+        process.stderr.read()
+    assert now["VmRSS"] < start + 60 and now["VmHWM"] < start + 900, (start, now)

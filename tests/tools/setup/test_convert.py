@@ -1,9 +1,12 @@
 """Tensors out of a pickle without running it."""
 
+import io
 import json
 import os
 import pickle
+import resource
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -124,7 +127,7 @@ def test_names_are_not_imported(tmp_path: Path) -> None:
     proof = tmp_path / "trap.py"
     proof.write_text("raise SystemExit('imported')")
     code = b"\x80\x02}q\x00(X\x01\x00\x00\x00acos\nsystem\nX\x01\x00\x00\x00bctrap\nthing\n)\x81u."
-    tree = convert.plain(convert.Reader(__import__("io").BytesIO(code), {}).load())
+    tree = convert.Plain(99).of(convert.Reader(io.BytesIO(code), {}).load())
     assert tree["a"].name == "os.system" and tree["b"].name == "trap.thing"
     assert "trap" not in sys.modules
 
@@ -141,7 +144,8 @@ def test_half_a_file(
     source.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
     assert run(source, out) == 2
     line = capsys.readouterr().err
-    assert line.startswith(f"error: {source}: cannot be read") and line.count("\n") == 1
+    expected = "cannot be read" if share else "not a checkpoint: it is empty"
+    assert line.startswith(f"error: {source}: {expected}") and line.count("\n") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.pt"]
 
 
@@ -179,3 +183,82 @@ def test_keys_that_are_no_names(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert run(tmp_path / "w.pth", tmp_path / "w.safetensors") == 2
     assert "not a checkpoint: 0 is no name" in capsys.readouterr().err
     assert not (tmp_path / "w.safetensors").exists()
+
+
+def refused(source: Path, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`source` is refused in a line, and in little memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert run(source, source.with_suffix(".safetensors")) == 2
+    line = capsys.readouterr().err
+    assert word in line and line.count("\n") == 1, line
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10  # KiB
+    assert not source.with_suffix(".safetensors").exists()
+
+
+def test_a_zip_that_swells_is_not_unpacked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, packed = tmp_path / "whole.pt", tmp_path / "packed.pt"
+    torch.save({"a": torch.zeros(256 << 20, dtype=torch.uint8)[:4]}, whole)
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            with old.open(member) as source, new.open(member.filename, "w") as target:
+                while block := source.read(1 << 20):
+                    target.write(block)
+    assert packed.stat().st_size < 1 << 20
+    refused(packed, "unpacks to 256 MiB", capsys)
+
+
+def zipped(folder: Path, pickled: bytes, **storages: bytes) -> Path:
+    """A file of torch.save's layout with a pickle of one's own."""
+    path = folder / "made.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("made/data.pkl", pickled)
+        for key, data in storages.items():
+            archive.writestr(f"made/data/{key}", data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pickled", "word"),
+    [
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "claims a memo of 2147483647 entries"),
+        (b"\x80\x02Np4000000000\n.", "claims a memo of 4000000000 entries"),
+        (b"\x80\x02" + b"N0" * 600_000 + b"N.", "a pickle of more than 1000000 steps"),
+        (b"\x80\x02" + b"".join(b"ca%d\nb\n0" % i for i in range(2000)) + b"N.",
+         "names more than 1000 classes"),
+    ],
+)  # fmt: skip
+def test_a_pickle_takes_no_more_than_it_needs(
+    tmp_path: Path, pickled: bytes, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(zipped(tmp_path, pickled), word, capsys)
+
+
+def test_one_array_named_a_thousand_times_is_made_once(tmp_path: Path) -> None:
+    array = np.ones(4096, np.float32)
+    doubled: list[Any] = [array]
+    for _ in range(40):  # 2 ** 40 ways to it
+        doubled = [doubled, doubled]
+    torch.save({"state_dict": {"a": torch.ones(2)}, "other": doubled}, tmp_path / "in.pt")
+    assert run(tmp_path / "in.pt", tmp_path / "out.safetensors") == 0
+    assert set(load_file(tmp_path / "out.safetensors")) == {"a"}
+
+
+def test_many_tensors_of_one_storage_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = torch.zeros(1 << 20)
+    torch.save({f"t{i}": block[i:] for i in range(500)}, tmp_path / "in.pt")  # 2 GB of 4 MB
+    refused(tmp_path / "in.pt", "of the same numbers many tensors", capsys)
+
+
+def test_options_without_end_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doubled: list[Any] = [1]
+    for _ in range(40):
+        doubled = [doubled, doubled]
+    value = {"state_dict": {"a": torch.ones(2)}, "model_options": doubled}
+    torch.save(value, tmp_path / "in.pt")
+    refused(tmp_path / "in.pt", "options of more than 100000 values", capsys)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 from project import ROOT, parameters, run, write_params
 
@@ -31,14 +32,14 @@ def test_a_wrong_key_anywhere_fails(preset: str, tmp_path: Path) -> None:
 
 
 def test_weights_missing_whole_and_half(tmp_path: Path) -> None:
-    digest = hashlib.sha256(b"weights").hexdigest()
+    digest = hashlib.sha256(b"\xffweights").hexdigest()
     there = tmp_path / f"net-{digest[:7]}.pth"
     good, told = downloads.weights_file("t", there, None, "example.org")
     assert good is False and "is missing. Published: example.org" in told
-    there.write_bytes(b"weights")
+    there.write_bytes(b"\xffweights")
     assert downloads.weights_file("t", there, None, "")[0] is True
     assert downloads.weights_file("t", there, digest, "")[0] is True
-    there.write_bytes(b"weig")
+    there.write_bytes(b"\xffweig")
     good, told = downloads.weights_file("t", there, None, "")
     assert good is False and "another or half a file?" in told
     plain = tmp_path / "ap_gem.safetensors"
@@ -135,3 +136,46 @@ def test_without_torch_the_packages_are_reported(tmp_path: Path) -> None:
                cwd=tmp_path)  # fmt: skip
     assert "FAIL torch is missing: pip install" in done.stdout and "ok   numpy" in done.stdout
     assert "params.yaml: cannot be checked without torch" in done.stdout
+
+
+def test_a_program_without_a_digest_fails_and_its_digest_is_printed(tmp_path: Path) -> None:
+    there = tmp_path / "net.pt"
+    there.write_bytes(b"\xff program")
+    digest = hashlib.sha256(b"\xff program").hexdigest()
+    good, told = downloads.weights_file("t", there, None, "", is_code=True)
+    assert good is False and f"sha256: {digest}" in told
+    assert downloads.weights_file("t", there, digest.upper(), "", is_code=True)[0] is True
+    there.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\n")
+    good, told = downloads.weights_file("t", there, None, "", is_code=True)
+    assert good is False and "git lfs pull" in told
+
+
+def test_published_weights_are_asked_of_the_hubs_own_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    name = "test_resnet.r160_in1k"
+    good, told = downloads.published_weights("teacher t", name, "set a file")
+    assert good is False and "HF_HUB_OFFLINE is set" in told and "set a file" in told
+    folder = tmp_path / f"models--timm--{name}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("0" * 40)
+    file = folder / "snapshots" / ("0" * 40) / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\xffweights")
+    good, told = downloads.published_weights("teacher t", name, "set a file")
+    assert good is True and str(file) in told
+
+
+def test_the_students_first_weights_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    changes = {"student": "resnet18", "train.weights": "pretrained"}
+    for decided, verdict in (("stop", False), ("random", None)):
+        found = list(doctor.student(parameters(**changes, **{"train.without_weights": decided})))
+        assert [good for good, _ in found] == [verdict], found
+    found = list(doctor.student(parameters(**{"train.weights": str(tmp_path / "no.pth")})))
+    assert found[0][0] is False and "no.pth is missing" in found[0][1]

@@ -179,3 +179,11 @@ def test_make_writes_the_second_demos_file_once(tmp_path: Path) -> None:
     (tmp_path / "video").mkdir()
     (tmp_path / "video/params.yaml").touch()
     assert "preset" not in run(*command, cwd=tmp_path).stdout
+
+
+def test_only_the_demos_start_a_student_from_random_weights() -> None:
+    """Elsewhere a student of random weights would be taken for one of the paper's."""
+    for name in presets.names():
+        values = YAML(typ="safe").load(presets.text(name))
+        random = values["train"]["without_weights"] == "random"
+        assert random == name.startswith("demo"), name
