@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -193,6 +194,32 @@ def test_zero_epochs_ship_the_start(world: Path) -> None:
     write_params(world / "params.yaml", **{"train.epochs": 0, "train.head": "ridge"})
     stage("train", *ARGUMENTS, cwd=world)
     assert json.loads((world / "models/student/config.json").read_text())["step"] == 0
+
+
+def test_one_teacher_with_fewer_dimensions_just_runs(world: Path) -> None:
+    """`-S 'ensemble=[a]'`, the first ablation anyone tries, from fuse to results and report."""
+    changes = {"ensemble": ["a"], "fuse.dim": 64, "train.loss": "prototype", "train.epochs": 1}
+    write_params(world / "params.yaml", **changes)
+    said = stage("fuse", *resolved(world, "fuse"), cwd=world).stderr
+    assert "64" in said and "16" in said
+    stage("train", *ARGUMENTS, cwd=world)
+    config = json.loads((world / "models/student/config.json").read_text())
+    assert config["dim"] == 16
+    sets = "data/prepared/evaluation"
+    for name in ("student", "untrained"):
+        stage("describe", f"models/{name}", sets, f"data/described/{name}", cwd=world)
+    stage("evaluate", sets, "data/described", "models/whitening", "data/results", cwd=world)
+    assert "asymmetric" in stage("tools.report.results", cwd=world).stdout
+    stage("tools.report.report", "r.html", "--no-speed", cwd=world)
+    page = (world / "r.html").read_text("utf-8")
+    row = re.search(r"<td>asymmetric</td>.*?</tr>", page, re.S)
+    assert row and "<td>32</td>" in row[0]  # bytes of 16 dimensions
+
+
+def resolved(world: Path, name: str) -> list[str]:
+    """The arguments of a stage of the pipeline, as DVC resolved them."""
+    lock = YAML(typ="safe").load((world / "dvc.lock").read_text())
+    return lock["stages"][name]["cmd"].split()[3:]
 
 
 @pytest.mark.parametrize("validated", [True, False])
