@@ -216,6 +216,7 @@ def test_arithmetic_stages_do_not_import_torch(name: str, project: Path, world: 
 # Files of stages without a test file of the same name, and the one that tests them.
 TESTED_BY = {
     "core/hdf5.py": "core/test_store.py",
+    "core/plugins.py": "core/test_registry.py",
     "datasets/_demo/buildings.py": "datasets/test_demo.py",
     "datasets/_demo/clips.py": "datasets/test_demo_video.py",
     "datasets/_demo/facades.py": "datasets/test_demo.py",
