@@ -45,11 +45,22 @@ def units(group: Array, image: Array) -> tuple[Array, Array, str]:
 def halves(unit: Array, item: Array, *, bound: int, seed: int) -> tuple[Sample, Sample]:
     """Two samples of different units, drawn by `seed`, of `bound` rows at most each."""
     rng = np.random.default_rng(seed)
-    ids = rng.permutation(np.unique(unit[unit >= 0]))
-    first, second = np.array_split(ids, 2)
-    return _drawn(unit, item, first[:bound], bound, rng), _drawn(
-        unit, item, second[:bound], bound, rng
-    )
+    inside = np.flatnonzero(unit >= 0)
+    ids, number = np.unique(unit[inside], return_inverse=True)  # ids may be as large as int32 goes
+    first, second = np.array_split(rng.permutation(len(ids)), 2)
+
+    def drawn(chosen: Array) -> Sample:
+        """The rows of the units `chosen`, in that order, the items of a unit in a drawn one."""
+        place = np.full(len(ids), -1)
+        place[chosen[:bound]] = np.arange(len(chosen[:bound]))
+        taken = place[number] >= 0
+        row, order = inside[taken], place[number[taken]]
+        items, of_row = np.unique(item[row], return_inverse=True)
+        key = rng.permutation(len(items))[of_row]
+        sort = np.lexsort((row, key, order))
+        return bounded(Sample(row[sort], order[sort], item[row[sort]]), bound)
+
+    return drawn(first), drawn(second)
 
 
 def bounded(sample: Sample, bound: int) -> Sample:
@@ -117,18 +128,6 @@ def _asking(unit: Array, item: Array) -> int:
     inside = unit >= 0
     pairs = np.unique(np.stack([unit[inside], item[inside]], axis=1), axis=0)
     return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
-
-
-def _drawn(unit: Array, item: Array, chosen: Array, bound: int, rng: np.random.Generator) -> Sample:
-    """The rows of the `chosen` units, these in the order given, items of a unit in a drawn one."""
-    place = np.full(int(unit.max()) + 1, -1)
-    place[chosen] = np.arange(len(chosen))
-    row = np.flatnonzero((unit >= 0) & (place[unit] >= 0))
-    ids, number = np.unique(item[row], return_inverse=True)
-    key = rng.permutation(len(ids))[number]
-    order = np.lexsort((row, key, place[unit[row]]))
-    row = row[order]
-    return bounded(Sample(row, place[unit[row]], item[row]), bound)
 
 
 def _at_start(values: Array, starts: Array) -> Array:

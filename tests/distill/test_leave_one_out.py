@@ -1,5 +1,7 @@
 """The sample that the choice of whitening is measured on: its halves, its bounds, its precision."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,22 @@ def test_a_bound_holds_and_costs_views_and_images_before_groups(bound: int) -> N
     if bound >= 40:  # two images of each of the 20 groups fit
         assert len(per_group) == 20
     assert all(len(set(half.item[half.unit == u].tolist())) >= 2 for u in range(len(per_group)))
+
+
+def test_ids_of_groups_may_be_any_numbers() -> None:
+    """The dataset `folder` makes them of names: up to 2^31, which no table may be as long as."""
+    group, image = rows_of(30, 3, 2)
+    large = np.sort(np.random.default_rng(0).integers(2**31 - 1, size=30)).astype(np.int32)[group]
+    tracemalloc.start()
+    found = leave_one_out.halves(large, image, bound=10_000, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+    for half, wanted in zip(
+        found, leave_one_out.halves(group, image, bound=10_000, seed=0), strict=True
+    ):
+        assert all(np.array_equal(a, b) for a, b in zip(
+            vars(half).values(), vars(wanted).values(), strict=True))  # fmt: skip
 
 
 def test_units_are_groups_where_there_are_enough_else_images() -> None:
