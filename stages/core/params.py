@@ -252,13 +252,17 @@ def _numbers(values: Any, key: str = "") -> Iterator[tuple[str, float]]:
         yield from _numbers(value, f"{key}.{name}" if key else str(name))
 
 
+def _is_place(part: Any, values: Any) -> bool:
+    return isinstance(values, list) and isinstance(part, int) and part < len(values)
+
+
 def _key(error: Any, values: Any) -> str:
     """Dotted place of an error, without the type that pydantic tried there."""
     if error["type"] == "missing":
         return ".".join(str(part) for part in error["loc"])
     place = []
     for part in error["loc"]:
-        if not isinstance(values, dict | list) or (isinstance(values, dict) and part not in values):
+        if not (part in values if isinstance(values, dict) else _is_place(part, values)):
             break
         values = values[part]
         place.append(str(part))

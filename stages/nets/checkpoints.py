@@ -153,7 +153,7 @@ def _other_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [n.split("/", 1)[-1] for n in archive.namelist()]
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
         return None
     if "constants.pkl" in names and any(n.startswith("code/") for n in names):
         return "not weights but a TorchScript program; a teacher of kind exported runs it"

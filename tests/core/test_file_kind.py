@@ -59,3 +59,15 @@ def test_a_zip_that_swells_is_refused_before_it_is_unpacked(tmp_path: Path) -> N
     assert path.stat().st_size < 1 << 20
     with pytest.raises(UserError, match="unpacks to 64 MiB from"):
         file_kind.refuse_swollen(path)
+
+
+def test_a_zip_of_a_later_version_is_left_to_its_reader(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    data = path.read_bytes()
+    at = data.index(b"PK\x01\x02") + 6  # the version that its table of contents asks for
+    path.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    with pytest.raises(NotImplementedError):
+        zipfile.ZipFile(path)
+    file_kind.refuse_swollen(path)

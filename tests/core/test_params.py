@@ -296,3 +296,17 @@ def test_all_wrong_names_at_once() -> None:
     assert [line.split(":")[1] for line in str(error.value).splitlines()] == [
         " ensemble", " student", " datasets",
     ]  # fmt: skip
+
+
+class Either(params.Section):
+    scales: list[float] | dict[str, list[float]]
+
+
+@pytest.mark.parametrize("odd", [["x"], [[1.0]], [None], {"a": ["x"]}, {"a": 1}, 3, [], [{}]])
+def test_a_wrong_value_of_two_forms_is_named(odd: Any) -> None:
+    try:
+        params.check({"scales": odd}, Either, "params.yaml: describe")
+    except UserError as error:
+        assert "describe.scales" in str(error)
+    else:
+        assert odd == []

@@ -10,10 +10,8 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from project import ROOT, stage, write_params
-from trial import COMMANDS
+from trial import COMMANDS, KILLS, MUTATIONS
 
-KILLS = int(os.environ.get("KILLS") or 40)
-MUTATIONS = int(os.environ.get("MUTATIONS") or 500)
 ALSO = (
     "whiten b data/prepared/train.h5 data/features/b.h5 models/whitening/b.h5 data/whitened/b.h5",
     "describe b data/prepared/evaluation data/described/b",

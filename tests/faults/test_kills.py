@@ -1,12 +1,10 @@
 """Commands that are ended at any moment: nothing half-written, the same result the next time."""
 
 import random
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import KILLS
-from trial import COMMANDS, SIGNALS, Command, Trial
+from trial import COMMANDS, KILLS, SIGNALS, Command, Trial, count
 
 pytestmark = pytest.mark.faults
 SHARES = sum(c.share for c in COMMANDS)
@@ -19,7 +17,7 @@ def test_ended_at_any_moment(
     trial = Trial(command, finished, tmp_path)
     draw = random.Random(command.name)
     kills = max(round(KILLS * command.share / SHARES), 2 if command.share >= 1 else 1)
-    came: Counter[str] = Counter()
+    came: dict[str, int] = {}
     for name, value in (("group", 0), ("order", COMMANDS.index(command)), ("came", came)):
         record_property(name, value)  # type: ignore[operator]
     record_property("what", f"`{command.name}` ended by signals")  # type: ignore[operator]
@@ -33,5 +31,5 @@ def test_ended_at_any_moment(
             ended = trial.run(min(point, trial.points), number)
         else:
             ended = trial.run(number=number, after=draw.random() * trial.seconds)
-        came[trial.check_ended(ended, number)] += 1
+        count(came, trial.check_ended(ended, number))
         trial.check_again()

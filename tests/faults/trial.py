@@ -17,9 +17,12 @@ from stages.core import files
 from stages.core.errors import UserError
 from stages.tools.search import generations
 
+KILLS = int(os.environ.get("KILLS") or 40)
+MUTATIONS = int(os.environ.get("MUTATIONS") or 500)
 AT_POINT = Path(__file__).with_name("at_point.py")
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LEFT = re.compile(r"\..*\.tmp|\.export-.*|.*\.\d+\.tmp")
+JOB = re.compile(r"[a-z]+-[0-9a-f]{32}(\.lock)?")  # unfinished work in the scratch folder
 PREPARED = "data/prepared"
 
 
@@ -156,7 +159,8 @@ class Trial:
         assert again.code == (2 if done else 0), again.errors
         assert "Traceback" not in again.errors, again.errors
         assert self.state() == self.wanted
-        assert self.rests() == []
+        rests = self.rests()
+        assert rests == [], rests
 
     def state(self) -> dict[str, str]:
         """Digests of what the command made; of an index its current generation."""
@@ -174,7 +178,7 @@ class Trial:
         """Unfinished files and folders, and unfinished work in the scratch folder."""
         found = [str(f) for f in self.folder.rglob("*") if LEFT.fullmatch(f.name)]
         scratch = self.folder / ".scratch"
-        return found + [str(f) for f in scratch.glob("*") if f.name != "times"]
+        return found + [str(f) for f in scratch.glob("*") if JOB.fullmatch(f.name)]
 
     def _contents(self) -> set[tuple[str, str]]:
         """(path, digest) of every finished file among the outs."""
@@ -188,6 +192,11 @@ class Trial:
                 if file.name not in self.command.timed:
                     found.add((str(path), files.digest_of_file(file)))
         return found
+
+
+def count(came: dict[str, int], what: str) -> None:
+    """One more of `what`; a plain map, since only such travel from the processes of the tests."""
+    came[what] = came.get(what, 0) + 1
 
 
 def _remove(path: Path) -> None:
