@@ -48,7 +48,12 @@ def refuse_swollen(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             inside = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):  # its reader says what is wrong with it
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        OSError,
+        ValueError,
+    ):  # its reader says what is wrong with it
         return
     if inside > TIMES * path.stat().st_size + SLACK:
         raise UserError(
