@@ -226,7 +226,6 @@ TESTED_BY = {
     "datasets/_svd_lists.py": "datasets/test_svd.py",
     "datasets/_videos.py": "datasets/test_svd.py",
     "distill/ridge_start.py": "test_train.py",
-    "distill/student.py": "test_train.py",
     "distill/targets.py": "images/test_sets.py",
     "evaluate.py": "test_evaluate_videos.py",
     "extract.py": "test_pipeline.py",

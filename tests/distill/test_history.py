@@ -25,7 +25,7 @@ def test_a_row_a_step_and_nothing_where_nothing_was_measured(tmp_path: Path) -> 
 
 def test_the_plot_is_an_image_and_the_same_bytes_again(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        history.draw(tmp_path / name, STEPS, best=2)
+        history.draw(tmp_path / name, STEPS, shipped=2)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert image.width > 500 and len(image.convert("RGB").getcolors(1 << 20)) > 10

@@ -13,6 +13,7 @@ from stages.core.errors import UserError
 from stages.core.runtime import Parts
 from stages.distill import history, soundness
 from stages.distill.training import Loop, Plan, snapshot
+from stages.retrieval.validation import Score
 
 
 class Net(torch.nn.Module):
@@ -38,7 +39,8 @@ class Tiny(Loop):
         self.losses, self.steps, self.step = losses, len(losses), 0
         self.probe, self.best, self.history, self._pending = probe, None, [], []
         self.targets = Held()  # type: ignore[assignment]
-        self.diverged = None
+        self.diverged, self.moving, self.aps = None, None, {}
+        self.start = snapshot(self.student)  # type: ignore[arg-type]
         self._optimizer = self._make_optimizer()
 
     def _batches(self) -> Any:
@@ -53,17 +55,23 @@ class Held:
     steps = 100
 
 
-def scores(*values: Any) -> Any:
+class Given:
     """A probe that gives these values in turn; an error is raised."""
-    left = list(values)
 
-    def probe(net: Any) -> float:
-        value = left.pop(0)
+    def __init__(self, *values: Any) -> None:
+        self.left = list(values)
+
+    def __call__(self, net: Any) -> Score:
+        value = self.left.pop(0)
         if isinstance(value, Exception):
             raise value
-        return float(value)
+        return self.score(np.full(2, float(value)))
 
-    return probe
+    def score(self, ap: np.ndarray) -> Score:
+        return Score(ap, np.arange(len(ap)))
+
+
+scores = Given
 
 
 def run(tmp_path: Path, losses: list[float], probe: Any = None, every: int = 0) -> Tiny:
@@ -87,7 +95,7 @@ def test_a_loss_that_is_no_number_stops_and_ships_the_best(
     assert loop.diverged is not None and loop.diverged.step == at + 1
     assert f"the loss is {value} at step {at + 1} (learning rate 0." in str(loop.diverged)
     assert loop.best is not None and loop.step == loop.best.step == (2 if at > 1 else 0)
-    assert loop.best_map == (30 if at > 1 else 10)
+    assert loop.best.score == (30 if at > 1 else 10)
 
 
 def test_without_a_measure_the_start_is_shipped(tmp_path: Path) -> None:
@@ -108,7 +116,12 @@ def test_without_a_measure_the_start_is_shipped(tmp_path: Path) -> None:
 )
 def test_a_validation_that_is_no_number(tmp_path: Path, third: Any, told: str) -> None:
     loop = run(tmp_path, [1.0] * 8, scores(10, 5, third, 175), every=2)
-    assert told in str(loop.diverged) and loop.step == 0 and loop.best_map == 10
+    assert (
+        told in str(loop.diverged)
+        and loop.step == 0
+        and loop.best is not None
+        and loop.best.score == 10
+    )
     with pytest.raises(UserError):  # before any step it is no divergence
         run(tmp_path, [1.0], scores(UserError("x")))
 
@@ -125,13 +138,20 @@ def test_weights_that_are_no_numbers_are_never_the_best(tmp_path: Path) -> None:
 
     loop._optimizer.step = diverging  # type: ignore[method-assign]
     loop.run(Parts(tmp_path))
-    assert loop.diverged is not None and loop.best_map == 50 and loop.step == 2
+    assert (
+        loop.diverged is not None
+        and loop.best is not None
+        and loop.best.score == 50
+        and loop.step == 2
+    )
     assert soundness.finite(loop.student.state_dict())
 
 
 def test_a_sound_training_is_left_alone(tmp_path: Path) -> None:
     loop = run(tmp_path, [1.0] * 8, scores(10, 20, 30, 25, 26), every=2)
-    assert loop.diverged is None and loop.step == 8 and loop.best_map == 30
+    assert (
+        loop.diverged is None and loop.step == 8 and loop.best is not None and loop.best.score == 30
+    )
 
 
 def test_finite_looks_at_every_weight_and_counter() -> None:
