@@ -146,11 +146,12 @@ def test_an_index_of_an_earlier_version_asks_for_a_new_calibration(
 def test_the_server_says_what_a_match_means(place: Path) -> None:
     from starlette.testclient import TestClient
 
-    from stages.tools.search import http_server
+    from stages.tools.search import front, http_server
 
     assert do("--rate", "0.2") == 0
     service = live_index.Service(Path("i"), None, live_index.Limits(10**7, 10**7, 10.0))
-    client = TestClient(http_server.application(service, "testserver"))
+    hosts = front.Hosts("testserver", "127.0.0.1")
+    client = TestClient(http_server.application(service, hosts))
     page = client.get("/").text
     assert "% of the matches among the first 10 results were right" in page
     image = Path("mine/größe 0/bild 0.png").read_bytes()
