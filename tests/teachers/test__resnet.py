@@ -82,7 +82,9 @@ def test_half_a_file(suffix: str, share: float, tmp_path: Path) -> None:
     path, state = tmp_path / f"half{suffix}", {"conv1.weight": torch.ones(64, 3, 7, 7)}
     torch.save({"state_dict": state}, path) if suffix == ".pth" else save_file(state, path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(UserError, match="cannot be read as weights.*half a file") as caught:
+    with pytest.raises(
+        UserError, match="cannot be read as weights.*half a file|is empty"
+    ) as caught:
         teachers.load("gem", settings("gem", path))
     assert "\n" not in str(caught.value)
 
@@ -95,7 +97,7 @@ def test_digest_and_path_are_checked_first(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"not even a checkpoint").hexdigest()
     with pytest.raises(UserError, match=f"sha256 is {digest}, not 00"):
         teachers.load("gem", settings("gem", path, sha256="00"))
-    with pytest.raises(UserError, match="cannot be read as weights"):
+    with pytest.raises(UserError, match="not a checkpoint: it is a text"):
         teachers.load("gem", settings("gem", path, sha256=digest))
 
 

@@ -84,7 +84,10 @@ def test_the_original_with_its_pca_goes_through_convert(
 
 
 def test_a_centre_bias_is_refused(save: Callable[..., Path]) -> None:
-    path = save({"state_dict": {}, "model_options": {"center_bias": 0.5}}, "biased.pt")
+    path = save(
+        {"state_dict": {"fc.bias": torch.ones(2)}, "model_options": {"center_bias": 0.5}},
+        "biased.pt",
+    )
     with pytest.raises(UserError, match="center_bias 0.5"):
         teachers.load("ap_gem", settings(path))
 
