@@ -275,3 +275,12 @@ def test_every_file_has_its_test() -> None:
         elif other is None or not (ROOT / "tests" / other).is_file():
             untested.append(name.as_posix())
     assert not untested, f"no test file: {', '.join(untested)}"
+
+
+def test_the_package_has_every_folder() -> None:
+    """pyproject.toml lists packages one by one, since `stages` is installed as `whiten_mtd`."""
+    import tomllib
+
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    folders = {p.parent.relative_to(ROOT / "stages") for p in FILES if p.name == "__init__.py"}
+    assert set(listed["packages"]) == {".".join(("whiten_mtd", *f.parts)) for f in folders}
