@@ -102,7 +102,8 @@ def test_shipped_weights_are_the_average_that_config_names(world: Path) -> None:
     }.items():  # fmt: skip
         write_params(world / "params.yaml", **changes, **more)
         said = stage("train", *ARGUMENTS, cwd=world).stderr
-        assert "no validation groups to choose by" in said
+        without = "0 steps ran" if name == "start" else "no validation groups to choose by"
+        assert without in said
         states[name] = load_file(world / "models/student/model.safetensors")
         shipped = config_of(world)["shipped"], config_of(world)["share"]
         assert shipped == {
@@ -161,7 +162,7 @@ def test_a_loss_of_weight_zero_does_not_align_the_student(world: Path) -> None:
 
 def test_a_compatible_student_is_scored_on_the_old_index(world: Path) -> None:
     shutil.copytree(world / "models/student", world / "old")
-    changes = {"train.loss": "prototype", "train.compatible_with": "old", "train.epochs": 6}
+    changes = {"train.loss": "prototype", "train.head": "ridge", "train.compatible_with": "old"}
     write_params(world / "params.yaml", **changes)
     stage("train", *ARGUMENTS, cwd=world)
     sets = "data/prepared/evaluation"
@@ -179,7 +180,7 @@ def test_a_compatible_student_is_scored_on_the_old_index(world: Path) -> None:
     # The new student's descriptors lie near the old one's, as chance would never have them.
     new, was = (descriptors(world / f) for f in (mine, old))
     cosine = new @ was.T
-    assert np.diag(cosine).mean() > cosine.mean() + 0.1
+    assert np.diag(cosine).mean() > max(0.5, cosine.mean() + 0.05)
     write_params(world / "params.yaml", **{"train.epochs": 0})
     stage("train", *ARGUMENTS, cwd=world)
     assert not (world / "models/student/old_model").exists()
@@ -252,8 +253,8 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
     """50 steps on one plan: the loss of stored and of live targets, at every step.
 
     Within 2e-3 here, where random networks make whitening amplify float16 more than real ones do
-    (measured: targets 3e-4 apart, the loss 1.5e-3 where it is 2.0). Compared at the same weights at the full rate, and over two trainings of their own at a small
-    one. Two trainings at the full rate drift apart on four pairs a batch whatever the targets come
+    (measured: targets 3e-4 apart, the loss 1.5e-3 where it is 2.0). Compared at the same weights at
+    the full rate, and over two trainings of their own at a small one. Two trainings at the full rate drift apart on four pairs a batch whatever the targets come
     from: live ones against live ones with 3e-4 of noise differed by 2.4, stored against live by 0.9.
     """
     import torch
@@ -329,4 +330,4 @@ def test_stored_targets_teach_what_live_teachers_teach(world: Path) -> None:
     full = losses("stored", 1e-3)
     assert np.abs(full[:, 0] - full[:, 1]).max() < 2e-3
     apart = np.abs(losses("stored", 1e-5)[:, 0] - losses("live", 1e-5)[:, 1])
-    assert apart.max() < 1e-3
+    assert apart.max() < 2e-3

@@ -1,6 +1,7 @@
 """Who knows: frozen networks, one file a kind. A file `teachers/x.py` is the kind `x`.
 
-A kind offers `load(settings, where) -> nn.Module`: called on float32 RGB (B, 3, H, W) in [0, 1]
+A kind offers `Settings`, a class of its map in params.yaml (from `core.params.Teacher`), and
+`load(settings, where) -> nn.Module`: called on float32 RGB (B, 3, H, W) in [0, 1]
 it gives raw descriptors (B, dim). Mean, std and channel order are the module's own business.
 A kind without a network offers `rows(settings, where, image_ids)` instead: an object with `dim` and
 `digest` that gives the unit descriptors of those images, a slice or some rows at a time.

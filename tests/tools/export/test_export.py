@@ -89,7 +89,7 @@ def test_every_preset_can_be_exported() -> None:
 
 
 def test_scores_among_distractors_have_a_place_on_the_card(tmp_path: Path) -> None:
-    student = {"weights": "w", "scales": "1"}
+    student = {"weights": "w", "scales": "1", "dim": 4}
     results, truth = tmp_path / "data/results", tmp_path / "data/prepared/evaluation/ox.json"
     scores = {"student": {"easy": {"map": 50.0}}, "untrained": {}}
     files.write_text(results / "metrics.json", files.to_json({"ox": scores, "ox+many": scores}))

@@ -8,6 +8,15 @@ from stages.core import files
 from stages.core.errors import UserError
 from stages.tools.report import runs
 
+RULES = json.dumps({
+    "s": {
+        "student": {
+            "rules": "revisitop", "crop": "boxes", "image_px": "40", "scales": "1",
+            "whitening": "none", "dtype": "float16", "ground_truth": "d", "database": 4,
+            "distractors": 0,
+        }
+    }
+})  # fmt: skip
 HEAD = ("set", "model", "difficulty", "query", "ap")
 ODD = ["a, b.jpg", 'say "cheese".jpg', "größe 1/ü.jpg", "plain.jpg"]
 
@@ -15,7 +24,7 @@ ODD = ["a, b.jpg", 'say "cheese".jpg', "größe 1/ü.jpg", "plain.jpg"]
 def a_run(**changed: str) -> runs.Run:
     """A run of one set whose files are `changed` by the last part of their names."""
     files = {
-        "metrics": json.dumps({"s": {"student": {}}}), "models": "{}", "scoring_rules": "{}",
+        "metrics": json.dumps({"s": {"student": {"easy": {"map": 50.0}}}}), "models": json.dumps({"s": {"student": {"dim": 4}}}), "scoring_rules": RULES,
         "queries": ",".join(HEAD), "history": "step,loss\n1,0.5\n2,\n", "config": "{}",
         "params": "student: x",
     } | changed  # fmt: skip
@@ -30,16 +39,18 @@ def test_what_evaluate_wrote_is_read_back_whatever_an_image_is_called() -> None:
 
 
 def test_an_old_runs_rows_have_todays_names_in_every_file() -> None:
-    old = {"student": 1, "fused": 2, "earlier": 3}
+    old = {m: {"easy": {"map": n}} for n, m in enumerate(("student", "fused", "earlier"))}
+    about = {m: {"dim": n + 1} for n, m in enumerate(old)}
     row = ("s", "fused", "easy", "q", "50.0")
     run = a_run(
-        metrics=json.dumps({"s": old}), models=json.dumps({"s": old}),
+        metrics=json.dumps({"s": old}), models=json.dumps({"s": about}),
         queries=files.to_csv([HEAD, row]),
     )  # fmt: skip
-    today = {"student": 1, "ensemble": 2, "old_model": 3}
-    assert run.metrics == {"s": today} and run.models == {"s": today}
+    today = ("student", "ensemble", "old_model")
+    assert run.metrics == {"s": dict(zip(today, old.values(), strict=True))}
+    assert run.models == {"s": dict(zip(today, about.values(), strict=True))}
     assert run.queries == {("s", "ensemble", "easy"): {"q": 50.0}}
-    new = {"student": 1, "ensemble": 2, "fused": 3}
+    new = {m: {"easy": {"map": n}} for n, m in enumerate(("student", "ensemble", "fused"))}
     run = a_run(metrics=json.dumps({"s": new}), queries=files.to_csv([HEAD, row]))
     assert run.metrics == {"s": new} and list(run.queries) == [("s", "fused", "easy")]
 
