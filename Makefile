@@ -28,8 +28,7 @@ video/params.yaml: | .venv/.ready
 video/dvc.yaml: dvc.yaml
 	sed -e 's#^\( *\)- stages/#\1- ../stages/#; s#python -m stages\.#PYTHONPATH=.. python -m stages.#' $< > $@
 
-# Tests that share the finished run of the tiny world stay in one process (tests/conftest.py).
-PYTEST := pytest -n auto --maxprocesses 4 --dist loadgroup
+PYTEST := pytest -n auto --maxprocesses 4
 
 test: .venv/.ready ## set up, run the tests (minutes)
 	$(PYTEST)

@@ -2,31 +2,32 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from project import checkout, run
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process for the tests that share the finished run, so that it is made once."""
-    for item in items:
-        if "project" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("project"))
-
-
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A checkout, at a path with a space, in which `dvc repro` ran once on the tiny world."""
-    base = tmp_path_factory.mktemp("a project")
-    folder = checkout(base / "whiten mtd")
-    os.environ["DVC_SITE_CACHE_DIR"] = str(base / "site")
-    done = run("dvc", "repro", cwd=folder)
-    (base / "repro.log").write_text(done.stdout + done.stderr)
-    run("git", "add", "-A", cwd=folder)
-    run("git", "commit", "-qm", "ran", cwd=folder)
-    yield folder
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout, at a path with a space, in which `dvc repro` ran once on the tiny world.
+
+    The first process that needs it makes it; each process has a copy of its own.
+    """
+    own = tmp_path_factory.mktemp("a project")
+    several = "PYTEST_XDIST_WORKER" in os.environ
+    made = tmp_path_factory.getbasetemp().parent / "made" if several else own / "made"
+    os.environ["DVC_SITE_CACHE_DIR"] = str(own / "site")
+    with FileLock(f"{made}.lock"):
+        if not (made / "repro.log").exists():
+            folder = checkout(made / "whiten mtd")
+            done = run("dvc", "repro", cwd=folder)
+            run("git", "add", "-A", cwd=folder)
+            run("git", "commit", "-qm", "ran", cwd=folder)
+            (made / "repro.log").write_text(done.stdout + done.stderr)
+    shutil.copytree(made, own, symlinks=True, dirs_exist_ok=True)
+    return own / "whiten mtd"
 
 
 @pytest.fixture

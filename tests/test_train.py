@@ -62,7 +62,7 @@ def measured(world: Path) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("loss", ["relation", "prototype", "contrastive"])
-@pytest.mark.parametrize("average", ["none", "path"])
+@pytest.mark.parametrize("average", [pytest.param("none", marks=pytest.mark.long), "path"])
 def test_what_wrecks_the_student_is_not_shipped(world: Path, loss: str, average: str) -> None:
     changes = {"train.loss": loss, "train.lr": 0.5, "train.validate_every": 1}
     write_params(
@@ -197,6 +197,7 @@ def test_zero_epochs_ship_the_start(world: Path) -> None:
     assert json.loads((world / "models/student/config.json").read_text())["step"] == 0
 
 
+@pytest.mark.long
 def test_one_teacher_with_fewer_dimensions_just_runs(world: Path) -> None:
     """`-S 'ensemble=[a]'`, the first ablation anyone tries, from fuse to results and report."""
     changes = {"ensemble": ["a"], "fuse.dim": 64, "train.loss": "prototype",

@@ -151,16 +151,6 @@ def test_damaged_and_foreign_files(world: Path) -> None:
     assert not (world / "w.h5").exists() and not (world / "x.h5").exists()
 
 
-def test_an_unreadable_image_is_named(world: Path) -> None:
-    image = next((world / "data/prepared/images/train").rglob("*.jpg"))
-    length = image.stat().st_size
-    image.unlink()  # a hard link of DVC's cache must not be written through
-    image.write_bytes(b"not an image".ljust(length))
-    done = stage("extract", "a", TRAIN, "x.h5", cwd=world, check=False)
-    refused(done, image.name, "cannot be read as an image")
-    assert not (world / "x.h5").exists()
-
-
 def test_other_images_than_prepare_met_stop_a_stage(world: Path) -> None:
     for part, command in (
         ("train", ("extract", "a", TRAIN, "x.h5")),
