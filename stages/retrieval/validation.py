@@ -98,10 +98,10 @@ class Probe:
             asking = asking if self._cropped else searched[self._query]
             ranks = rank.ranks(asking, searched, self._lists)
         else:
-            clips = video.Clips((searched,), self._start)
+            clips = video.Clips(searched, self._start)
             queries = clips.take(self._query)
             if self._cropped:
-                queries = video.Clips((asking,), queries.start)
+                queries = video.Clips(asking, queries.start)
             ranks = video.ranks(video.similarities(queries, clips, "chamfer"), self._lists)
         return self.score(np.array(self._protocol.per_query(ranks)[self._protocol.main]))
 
