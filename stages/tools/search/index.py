@@ -166,8 +166,8 @@ def contents_of(index: Index, seen: Contents) -> list[str]:
         if not stored[i] and _length(Path(file)) == lengths[i] >= 0
         and Path(file).stat().st_mtime_ns < written
     ]  # fmt: skip
-    found = seen.digests([files[i].lstrip("/") for i in trusted], "reading images")
-    for i, digest in zip(trusted, found, strict=True):
+    digests = seen.digests([files[i].lstrip("/") for i in trusted], "reading images")
+    for i, digest in zip(trusted, digests, strict=True):
         stored[i] = digest
     return stored
 
