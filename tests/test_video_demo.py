@@ -50,7 +50,6 @@ def test_the_tiny_video_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     root = checkout(tmp_path / "project")
     folder = root / "video"
     write_params(folder / "params.yaml")
-    run("git", "commit", "-qam", "tiny", cwd=root)
     log = run("dvc", "repro", cwd=folder)
     assert len(re.findall(r"Running stage", log.stdout)) == 13
     found = json.loads((folder / "data/results/metrics.json").read_text())["videos"]
