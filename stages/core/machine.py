@@ -96,7 +96,7 @@ def processes() -> int:
 
 
 def device_name() -> str:
-    """The device that was asked for, empty where none was."""
+    """The device that the environment names, empty where it names none."""
     return os.environ.get("WHITEN_MTD_DEVICE", "")
 
 
@@ -107,11 +107,11 @@ def scratch() -> Path:
 
 def stopping() -> list[signal.Signals]:
     """The signals that ask a command to stop; SIGHUP not where it is ignored, as under `nohup`."""
-    asking = [signal.SIGINT, signal.SIGTERM]
+    signals = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        asking.append(hangup)
-    return asking
+        signals.append(hangup)
+    return signals
 
 
 def _count(default: int) -> int:

@@ -42,11 +42,11 @@ class Contents:
         """The digest of each of `paths`, relative to the root; NONE of what is no file there."""
         settled = time.time_ns() - SETTLED_NS
         keys = [_key(self.root, path, settled) for path in paths]
-        found = self._known([key for key, _ in keys])
-        unknown = [i for i, digest in enumerate(found) if digest is None and keys[i][0]]
+        known = self._known([key for key, _ in keys])
+        unknown = [i for i, digest in enumerate(known) if digest is None and keys[i][0]]
         if unknown:
-            self._read(paths, keys, unknown, found, label)
-        return [NONE if digest is None else digest.hex() for digest in found]
+            self._read(paths, keys, unknown, known, label)
+        return [NONE if digest is None else digest.hex() for digest in known]
 
     def save(self) -> None:
         """Keep what was read for the next time; where that cannot be written, it is read again."""
@@ -70,7 +70,7 @@ class Contents:
 
     def _known(self, keys: list[bytes]) -> list[bytes | None]:
         """The digests of files known by `keys`, None of others."""
-        found: list[bytes | None] = [None] * len(keys)
+        digests: list[bytes | None] = [None] * len(keys)
         if len(self._entries) and keys:
             raw = np.frombuffer(b"".join(key or bytes(16) for key in keys), "<u8").reshape(-1, 2)
             first = np.searchsorted(self._entries["key"], raw[:, 0])
@@ -80,10 +80,10 @@ class Contents:
             self._used[first[same]] = True
             bytes_of = entries["digest"].tobytes()
             for i in np.flatnonzero(same).tolist():
-                found[i] = bytes_of[16 * i : 16 * i + 16]
+                digests[i] = bytes_of[16 * i : 16 * i + 16]
         for i, key in enumerate(keys) if self._fresh else ():
-            found[i] = self._fresh.get(key, found[i])
-        return found
+            digests[i] = self._fresh.get(key, digests[i])
+        return digests
 
     def _read(
         self,
@@ -142,9 +142,9 @@ def digest_of_pairs(names: Iterable[str], digests: Iterable[str]) -> str:
 
 def digest_of_all(root: Path, paths: Iterable[str], label: str = "reading files") -> str:
     """One digest of the names and contents of `paths` below `root`, missing ones included."""
-    names, found = list(paths), Contents(root)
-    digests = found.digests(names, label)
-    found.save()
+    names, contents = list(paths), Contents(root)
+    digests = contents.digests(names, label)
+    contents.save()
     return digest_of_pairs(names, digests)
 
 
