@@ -125,7 +125,7 @@ class Front:
         try:
             await (self._refusal(scope) or self.inner)(scope, receiving, sending)
         except Exception:
-            console.say(traceback.format_exc())
+            console.say(*traceback.format_exc().splitlines())
             if not started:
                 await _FAILED(scope, receiving, sending)
 
