@@ -115,11 +115,12 @@ class Stored:
                 # Descriptors may come from any program: neither a digest nor its texts are ours.
                 free = kind == "descriptors"
                 self._foreign = free and foreign.is_foreign(file)
-                self._read = self._other(file) if self._foreign else {}
-                names = [n for n in file if not self._foreign or n in foreign.NAMES]
-                self._places = {
-                    n: hdf5.place(file, n, self.path) for n in names if n not in self._read
-                }
+                with foreign.telling_how(self._foreign):
+                    self._read = self._other(file) if self._foreign else {}
+                    names = [n for n in file if not self._foreign or n in foreign.NAMES]
+                    self._places = {
+                        n: hdf5.place(file, n, self.path) for n in names if n not in self._read
+                    }
                 if not self._foreign:
                     self.attributes = {k: hdf5.attribute(file, k, free) for k in file.attrs}
                 self._check_kind(kind)
