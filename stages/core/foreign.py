@@ -13,6 +13,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,17 @@ class Chunked:
             out[first : first + len(block)] = block
             first += len(block)
         return out
+
+
+@contextmanager
+def telling_how(foreign: bool) -> Iterator[None]:
+    """Add to a refusal within the block how a file is written that is read."""
+    try:
+        yield
+    except UserError as error:
+        if foreign and HOW not in str(error):
+            raise UserError(f"{error}; {HOW}") from None
+        raise
 
 
 def is_foreign(file: h5py.File) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import console, files, machine
 
+CHECKED = "checked-1.npy"  # the number: of the checks; more of them are done on all files again
 NONE = "-"  # in place of the digest of what is no file, or is not there
 READERS = 8
 AT_A_TIME = 1 << 12  # files between two savings of what is known
@@ -105,6 +106,31 @@ class Contents:
                     self._fresh[key] = digest
                 if n % AT_A_TIME == 0:
                     self.save()
+
+
+class Checked:
+    """Whether a stored file was found whole already, as it lies there now."""
+
+    def __init__(self, path: Path) -> None:
+        self._seen = Contents(Path("/"), machine.scratch() / CHECKED)
+        name = os.path.realpath(path).lstrip("/")
+        self._key, self._settled = _key("", name, time.time_ns() - SETTLED_NS)
+
+    def digest(self) -> str | None:
+        """The payload digest that was checked; None where it is to be checked now."""
+        known = self._seen._known([self._key])[0] if self._key else None
+        return None if known is None else known.hex()
+
+    def keep(self, digest: str) -> None:
+        """Note what was found; only where there is a scratch folder, as in a project."""
+        if self._key and self._settled and machine.scratch().is_dir():
+            self._seen._fresh[self._key] = bytes.fromhex(digest)
+            self._seen.save()
+
+
+def forget_checked() -> None:
+    """Check every stored file again when it is next opened."""
+    (machine.scratch() / CHECKED).unlink(missing_ok=True)
 
 
 def digest_of_pairs(names: Iterable[str], digests: Iterable[str]) -> str:

@@ -169,5 +169,7 @@ def _reason(path: Path, error: Exception) -> str:
             f"holds {match[1]}, which is no weight and is not executed; "
             f"`whiten-mtd convert {path} {path.stem}.safetensors` takes the tensors out"
         )
+    if "Weights only load failed" in str(error):
+        return "neither safetensors nor a checkpoint of torch.save, or only half of one"
     line = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
     return f"cannot be read as weights ({line}): half a file?"

@@ -62,7 +62,7 @@ def checked(path: Path) -> params.Parameters:
     """All of params.yaml, every section and entry by its own class."""
     given = params.read(path)
     if bad := [what for good, what in check_params.forms(given) if good is False]:
-        raise UserError("\n".join(bad))
+        raise UserError(*bad)
     return given
 
 

@@ -79,7 +79,7 @@ def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, fl
 def busy(costs: Iterable[dict[str, float]]) -> str:
     """That some of these were measured on a busy machine, and how to measure again; or nothing."""
     words = hardware.busy(max((c.get("load", 0.0) for c in costs), default=0.0))
-    return f"{words}; `whiten-mtd report` measures again once it is" if words else ""
+    return f"{words}; the next report on a free one measures again" if words else ""
 
 
 def _built(spec: Spec) -> "nn.Module | None":

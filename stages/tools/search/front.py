@@ -18,7 +18,7 @@ from . import sockets
 from .live_index import Refusal, Service
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-HOST = re.compile(r"(\[[^\]@/\s]+\]|[^:\[\]@/\s]+)(?::\d{1,5})?")  # of a Host header, its name
+HOST = re.compile(r"(\[[^\]@/\s]+\]|[^:\[\]@/\s]+)(?::\d{0,5})?")  # of a Host header, its name
 NAME = re.compile(r"(\*\.)?(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 DRAIN_SECONDS = 2.0  # for which the rest of a refused request is read
 ELSEWHERE = "other"  # the path of what is none of ours, in the counters
@@ -125,7 +125,7 @@ class Front:
         try:
             await (self._refusal(scope) or self.inner)(scope, receiving, sending)
         except Exception:
-            console.say(traceback.format_exc())
+            console.say(*traceback.format_exc().splitlines())
             if not started:
                 await _FAILED(scope, receiving, sending)
 

@@ -383,6 +383,17 @@ def test_names_do_not_steer_a_terminal(place: Path, capsys) -> None:  # type: ig
     assert "\x1b" not in refused_text(capsys, index, "mine", "--remove", STEERING + "x")
 
 
+def test_a_name_with_an_end_of_line_stays_in_its_line(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    (place / "my images" / "two\nlines.png").write_bytes(b"no image")
+    (place / "my images" / "no\nimage.doc").write_bytes(b"")
+    capsys.readouterr()
+    assert do(index, "my images", "mine", "--add") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [x for x in said if r"two\u000alines.png: cannot be read" in x]
+    assert not [x for x in said if x.startswith(("lines", "image"))]
+    assert r"absent\u000afile" in refused(capsys, search, "mine", "absent\nfile")
+
+
 def refused_text(capsys, tool, *arguments: str) -> str:  # type: ignore[no-untyped-def]
     capsys.readouterr()
     assert do(tool, *arguments) == 2
