@@ -121,7 +121,7 @@ def report(opened: Index, known: Labelled, threshold: float, of: Path) -> None:
     images = f"{len(known.group)} images"
     if known.videos:
         images = f"{len(known.group)} frames of {len(np.unique(known.source))} videos"
-    text = f"{of}: {len(np.unique(known.group))} things, {images}: "
+    text = f"{of}: {len(np.unique(known.group))} groups, {images}: "
     text += f"{share(false, threshold)} of {len(false)} pairs of different things match, "
     text += f"{share(true, threshold)} of {len(true)} pairs of the same; "
     text += f"{share(searches, threshold)} of {len(searches)} searches for a thing that is not "
