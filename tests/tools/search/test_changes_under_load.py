@@ -8,8 +8,8 @@ import served
 import tiny_onnx
 
 from stages.core import console
-from stages.tools.search import index
 from stages.tools.search import generations as indexes
+from stages.tools.search import index
 
 CLIENTS = 4
 
