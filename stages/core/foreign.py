@@ -73,9 +73,9 @@ class Chunked:
         flat = rows.reshape(-1)
         with h5py.File(self.path, "r") as file:
             for block in np.unique(flat // self.step):
-                here = flat // self.step == block
+                in_block = flat // self.step == block
                 first = int(block) * self.step
-                out[here] = file[self.name][first : first + self.step][flat[here] - first]
+                out[in_block] = file[self.name][first : first + self.step][flat[in_block] - first]
         return out.reshape(*np.shape(rows), *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -45,8 +45,8 @@ def resolved(root: Path, names: Iterable[str]) -> list[str]:
     Else the file of the same name without the spaces or the quotes around it, with slashes for
     backslashes, or with its letters composed otherwise, where there is exactly one; else as it is.
     """
-    there = _Names(root)
-    return [there.resolved(name) for name in names]
+    files = _Names(root)
+    return [files.resolved(name) for name in names]
 
 
 def unquoted(name: str) -> str:
@@ -72,8 +72,8 @@ class _Names:
             if self._is(candidate):
                 return candidate
         for candidate in (name, plain):
-            if not os.path.isabs(candidate) and (found := self._composed_otherwise(candidate)):
-                return found
+            if not os.path.isabs(candidate) and (composed := self._composed_otherwise(candidate)):
+                return composed
         return name
 
     def _is(self, path: str) -> bool:

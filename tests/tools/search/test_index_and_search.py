@@ -16,7 +16,7 @@ from project import ROOT, run
 from stages.core import console, store
 from stages.datasets import Evaluation, _images
 from stages.prepare import write_evaluation
-from stages.tools.search import calibrate, index, search
+from stages.tools.search import calibrate, changes, index, search
 from stages.tools.search import generations as indexes
 
 
@@ -447,9 +447,9 @@ def test_an_index_without_contents_is_read_and_learns_them(place: Path, capsys) 
         bmp(i, place / f"same/{i}.bmp")
     assert do(index, "same", "bmps", "--model", "exported") == 0
     old = indexes.read(Path("bmps"))
-    columns = {k: v for k, v in index.images_of(old).items() if k != "content"}
-    with indexes.writing(Path("bmps")):
-        indexes.write(Path("bmps"), old.index, columns, old.about)
+    columns = {k: v for k, v in indexes.images_of(old).items() if k != "content"}
+    with changes.writing(Path("bmps")):
+        changes.write(Path("bmps"), old.index, columns, old.about)
     (place / "bmps" / indexes.SEEN).unlink(missing_ok=True)
     assert do(index, "same", "bmps", "--add") == 0
     assert indexes.current(Path("bmps")) == 2  # nothing new
