@@ -121,8 +121,8 @@ def main(
     forget(targets, fused_whitening.parent)
     write_targets(targets, views, ensemble, p)
     write_prototypes(targets / "prototypes.h5", fused_whitening, views, ensemble, p)
-    for name in p.frames if own is not None else ():
-        if name != frames.WHITENED:
+    for name in p.frames:
+        if own is not None and name != frames.WHITENED:
             write_frame(name, targets, fused_whitening.parent, views, ensemble.digest, own, p)
 
 

@@ -49,7 +49,10 @@ class Framed(World):
 
     def outputs(self) -> dict[str, str]:
         written = (self.folder / "frames").glob("*")
-        return {**super().outputs(), **{str(p): store.Stored(p, "whitening").digest for p in written}}
+        return {
+            **super().outputs(),
+            **{str(p): store.Stored(p, "whitening").digest for p in written},
+        }
 
 
 @pytest.fixture
@@ -74,7 +77,7 @@ def learned_by_hand(x: np.ndarray, dim: int) -> np.ndarray:
     d = x.shape[1]
     within, weight = np.zeros((d, d)), 0.0
     for g in set(GROUP[GROUP >= 0].tolist()):
-        rows = np.flatnonzero(GROUP == g)
+        rows = np.flatnonzero(g == GROUP)
         for i in rows:
             for j in rows:
                 if IMAGE[i] != IMAGE[j]:
@@ -112,8 +115,8 @@ def test_every_frame_is_what_it_is_by_hand(world: Framed, dim: int) -> None:
         assert np.allclose(found @ found.T, embedding @ embedding.T, atol=2e-3), name
         stored = world.open(f"targets/prototypes-{name}.h5", "prototypes")
         for p in range(6):
-            total = sum(found[k].astype(np.float64) for k in np.flatnonzero(UNIT == p))
-            label = stored["view_prototype"][UNIT == p]
+            total = sum(found[k].astype(np.float64) for k in np.flatnonzero(p == UNIT))
+            label = stored["view_prototype"][p == UNIT]
             assert len(set(label.tolist())) == 1
             wanted = total / np.linalg.norm(total)
             assert np.abs(stored["prototype"][label[0]] - wanted).max() < 1e-3, name
@@ -124,7 +127,9 @@ def test_the_frame_of_whiten_is_what_it_was_without_others(world: Framed) -> Non
     alone = {n: world.open(n, k).digest for n, k in (
         ("targets/prototypes.h5", "prototypes"), ("fused.h5", "whitening"))}  # fmt: skip
     assert world.run(frames=["whitened", "raw"]) == 0
-    assert world.open("targets/prototypes.h5", "prototypes").digest == alone["targets/prototypes.h5"]
+    assert (
+        world.open("targets/prototypes.h5", "prototypes").digest == alone["targets/prototypes.h5"]
+    )
     assert world.open("fused.h5", "whitening").digest == alone["fused.h5"]
     white = [np.asarray(w, np.float32) for w in world.teachers()]
     projection = np.asarray(world.open("fused.h5", "whitening")["projection"])
