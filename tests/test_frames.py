@@ -6,6 +6,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import tiny_onnx
 from project import stage, write_params
 
 from stages.core import files, store
@@ -43,7 +44,12 @@ def say_nothing(world: Path, teacher: str) -> None:
 
 
 def test_another_frame_is_chosen_and_everything_follows_it(world: Path) -> None:
-    more = {"prepare.validation_share": 0.5, "fuse.frames": ["whitened", "pca-0.5"]}
+    colours = tiny_onnx.images(world / "colours", groups=16)  # that a random network tells apart
+    folder = {"root": str(colours), "seed": 0, "evaluation_share": 0.0, "queries": 1}
+    more = {
+        "prepare.dataset": "folder", "datasets.folder": folder, "prepare.validation_share": 0.5,
+        "fuse.frames": ["whitened", "pca-0.5"],
+    }  # fmt: skip
     write_params(world / "params.yaml", **CHANGES, **more)
     stage("prepare", "data/prepared", cwd=world)
     for teacher in ("a", "b"):
