@@ -39,6 +39,9 @@ if sys.argv[:1] == ["-m"]:
     if REASON:
         print(f"error: {REASON}", file=sys.stderr)
         sys.exit(2)
+    from .core import machine
+
+    machine.spin_briefly(machine.others_running())
 
 
 def load_student(folder: "str | Path") -> "Student":

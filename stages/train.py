@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from .core import console, files, params, runtime
 from .core.errors import UserError
 from .core.plugins import nearest
-from .distill import history, losses
+from .distill import history, losses, verdict
 from .distill.targets import Prototypes, Targets, read_frames
 from .images.sets import TrainSet
 
@@ -93,7 +93,7 @@ def main(
     """Train the student on stored targets."""
     from .distill import ridge_start
     from .distill import student as students
-    from .distill.shipping import choose, verdict
+    from .distill.shipping import choose
     from .distill.training import Loop
     from .nets import weights
     from .retrieval import validation
@@ -145,7 +145,7 @@ def main(
             f"warning: {loop.diverged}; stopped, and steps after {choice.shipped.step} are lost. "
             "Lower train.lr, or mend what it learns from"
         )
-    for line in verdict(choice, views.groups, loop.steps):
+    for line in verdict.lines(choice, views.groups, loop.steps):
         console.say(line)
 
 

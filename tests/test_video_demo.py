@@ -50,11 +50,12 @@ def test_the_tiny_video_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     root = checkout(tmp_path / "project")
     folder = root / "video"
     write_params(folder / "params.yaml")
-    run("git", "commit", "-qam", "tiny", cwd=root)
     log = run("dvc", "repro", cwd=folder)
     assert len(re.findall(r"Running stage", log.stdout)) == 13
     found = json.loads((folder / "data/results/metrics.json").read_text())["videos"]
-    assert set(found) == {"student", "untrained", "a", "b", "fused"}
+    assert set(found) - {"trained", "fused", "asymmetric"} == {  # these where the student is aligned
+        "student", "untrained", "a", "b", "ensemble",
+    }  # fmt: skip
     assert set(found["student"]) == {"top-100", "top-inf"}
     # Beside the first demo's, not over them; git sees the lock file and nothing else.
     assert not (root / "data/results").exists() and not (root / "dvc.lock").exists()

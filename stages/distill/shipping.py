@@ -175,36 +175,3 @@ def measured(student: Student, probe: Probe, candidate: Candidate) -> list[Candi
 
 def _map(candidate: Candidate) -> float:
     return -1.0 if candidate.score is None else candidate.score.map
-
-
-def verdict(choice: Choice, groups: int, steps: int) -> Iterator[str]:
-    """What training brought and what is shipped, in a few lines."""
-    shipped, trained = choice.shipped, choice.trained
-    if steps == 0:
-        score = f" ({plain(shipped.score)} mAP on the validation groups)" if shipped.score else ""
-        yield (
-            "0 steps ran: train.epochs is 0, so nothing was trained and "
-            f"{shipped.described()} is the student{score}"
-        )
-        return
-    if shipped.score is None:
-        reason = "no validation groups to choose by"
-        yield f"{trained.step} steps; shipped: {shipped.described()}; {reason}"
-        return
-    for c in sorted(choice.compared, key=lambda c: (c.step, c.share or 0)):
-        yield f"  {c.described()}: {plain(c.score)} mAP on the validation groups"
-    if trained is not shipped and trained.score is not None:
-        gain, error = trained.score.gain_over(shipped.score)
-        yield (
-            f"training did not help beyond doubt: {trained.described()} gains "
-            f"{gain:+.1f} +- {error:.1f} over {shipped.described()}; {groups} groups are few, or "
-            "train.lr is high: more images or a lower rate may change that"
-        )
-    yield f"shipped: {shipped.described()}, {plain(shipped.score)} mAP on the validation groups"
-
-
-def plain(score: Any) -> str:
-    """79.7 +- 2.1; without the error where one group cannot tell it."""
-    return (
-        f"{score.map:.1f} +- {score.error:.1f}" if np.isfinite(score.error) else f"{score.map:.1f}"
-    )
