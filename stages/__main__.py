@@ -15,7 +15,8 @@ TOOLS = {  # command -> its slice of tools
     "results": "report", "report": "report", "compare": "report",
     "export": "export", "index": "search", "search": "search", "serve": "search",
     "calibrate": "search", "score": "check", "verify": "check", "audit": "audit",
-    "plan": "cost", "bench": "cost", "doctor": "setup", "convert": "setup", "preset": "setup",
+    "plan": "cost", "bench": "cost", "init": "setup", "upgrade": "setup", "doctor": "setup",
+    "convert": "setup", "preset": "setup",
 }  # fmt: skip
 MODULES = {s: s for s in STAGES} | {t: f"tools.{part}.{t}" for t, part in TOOLS.items()}
 

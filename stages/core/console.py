@@ -186,9 +186,9 @@ def main(command: typer.Typer) -> None:
     start, stage = time.time(), os.environ.get("DVC_STAGE")
     if stage:
         threading.Thread(target=stop_without, args=(os.getppid(),), daemon=True).start()
-        from . import committed  # which a command outside DVC does not need
+        from . import committed, stage_code  # which a command outside DVC does not need
 
-        if line := committed.note():
+        for line in filter(None, (committed.note(), stage_code.note(stage))):
             say(line)
     code = run(command)
     if code == 0 and stage:
