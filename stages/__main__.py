@@ -41,7 +41,13 @@ def main() -> None:
     elif name in ("--version", "-V"):
         console.result(f"whiten-mtd {__version__}")
     elif name in MODULES:
-        command = import_module(f"{__package__}.{MODULES[name]}").app
+        try:
+            command = import_module(f"{__package__}.{MODULES[name]}").app
+        except ModuleNotFoundError as error:
+            if line := console.lacking(error):
+                console.say(line)
+                sys.exit(2)
+            raise
         sys.argv = [f"whiten-mtd {name}", *rest]
         console.main(command)
     else:

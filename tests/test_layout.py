@@ -15,7 +15,8 @@ STAGES = ("look", "prepare", "extract", "whiten", "fuse", "train", "describe", "
 BLOCKS = ("datasets", "teachers", "distill", "retrieval")
 # Arrows run from later to earlier, or stay within a room of one name.
 ORDER: tuple[tuple[str, ...], ...] = (
-    ("core",), ("images",), ("nets",), BLOCKS, STAGES, ("tools",), ("__main__",),
+    ("core",), ("images",), ("nets",), BLOCKS, STAGES, ("tools",),
+    ("__main__", "_interface"),
 )  # fmt: skip
 SEES_STAGES = "tools/cost/"  # of tools, only `bench` and `plan`, which time and count them
 # Loaded by every command and not part of any result.
@@ -227,6 +228,7 @@ TESTED_BY = {
     "distill/targets.py": "images/test_sets.py",
     "evaluate.py": "test_evaluate_videos.py",
     "extract.py": "test_pipeline.py",
+    "_interface.py": "test_interface.py",
     "images/own.py": "test_describe.py",
     "retrieval/ground_truth.py": "images/test_sets.py",
     "retrieval/plots.py": "test_evaluate_videos.py",

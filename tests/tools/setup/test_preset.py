@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import ROOT, run
+from project import ROOT
 from ruamel.yaml import YAML
 
 from stages.core import console, params
