@@ -63,6 +63,9 @@ if sys.argv[:1] == ["-m"]:
     if REASON:
         print(f"error: {REASON}", file=sys.stderr)
         sys.exit(2)
+    from .core import machine
+
+    machine.spin_briefly(machine.others_running())
 
 
 # What stages/_interface.py offers; no name is that of a stage.

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from . import __version__
-from .core import console
+from .core import console, machine
 from .core.plugins import nearest
 
 HERE = Path(__file__).parent
@@ -35,6 +35,7 @@ def usage() -> str:
 
 def main() -> None:
     """Run the command that the first argument names."""
+    machine.spin_briefly(machine.others_running())
     name, rest = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in ("--help", "-h", "help"):
         console.result(usage())

@@ -9,7 +9,7 @@ student's folder. Several scales are summed; images are batched by shape. A set 
 is a set like any other here: described once for each model.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from .core import console, files, params, runtime, seen_files, store
 from .core.errors import UserError
 from .core.params import Parameters
 from .images import own
-from .images.scales import How, Scales, Side, check_names, how_of
+from .images.scales import Scales, Side, check_names, how_of
 from .images.sets import EvaluationSet
 from .retrieval.scoring_rules import crop_of
 
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 app = console.app()
-PART_IMAGES = 2048
-LOOK_AHEAD = 1 << 20  # images whose shapes are known at a time
+ROWS = 2048  # that are written at a time
 
 
 class Params(params.Section):
@@ -113,8 +112,8 @@ def describe_todo(
         with store.create(file, "descriptors", **about, **source) as writer:
             dim = rows[:1].shape[1]
             writer.dataset("descriptor", (int(described.sum()), dim), np.float16)
-            for start in range(0, len(rows), PART_IMAGES):
-                part = slice(start, start + PART_IMAGES)
+            for start in range(0, len(rows), ROWS):
+                part = slice(start, start + ROWS)
                 writer.append("descriptor", rows[part][described[part]])
             writer.array("image_id", image_set.image_id)
             writer.array("path", image_set.path if root is None else image_set.image_id)
@@ -136,6 +135,8 @@ def describe_sets(
     if is_ready(model, given):
         yield from ready_sets(model, todo, given)
         return
+    from .nets import image_sets
+
     net, about = load_model(model, given)
     how = how_of(p.scales, p.image_px, about["model"], about["image_px"], given.path)
     about["image_px"] = how.px or "native"
@@ -145,7 +146,9 @@ def describe_sets(
             "describe", set=image_set.digest, contents=image_set.images, root=str(image_set.root),
             describe=p.model_dump(), **about,
         ) as parts:  # fmt: skip
-            rows = describe_images(net, image_set, p, how, parts, f"{model} {name}", whole)
+            rows = image_sets.describe(
+                net, image_set, how, p.batch, p.precision, parts, f"{model} {name}", whole
+            )
         yield rows, about
 
 
@@ -221,102 +224,6 @@ def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, An
         about = {"image_px": settings.image_px, "model": model, "init": "teacher"}
     about["weights"] = weights.digest_of_state(net)
     return embed.ready(net, runtime.device()), about
-
-
-def describe_images(
-    net: "nn.Module",
-    images: EvaluationSet,
-    p: Params,
-    how: How,
-    parts: runtime.Parts,
-    label: str,
-    whole: console.Whole,
-) -> np.ndarray:
-    """(n, dim) float16 unit descriptors of a set's images, in its order, on disk (unlinked)."""
-    rows: np.ndarray | None = None
-    for number, chunk in enumerate(_chunks(images, p.batch, how.px, label)):
-        name = f"{number:06d}"
-        part = parts.load(name)
-        if part is None:
-            part = _describe_chunk(net, images, chunk, p, how, label, whole)
-            if part is None:
-                continue
-            parts.save(name, part)
-        else:
-            whole.skip(len(part))
-        if rows is None:  # on disk, since a million rows would fill the memory
-            shape = (images.count, part.shape[1])
-            rows = parts.reserved("rows", shape, np.float16)
-            files.check_room(parts.folder, parts.missing(images.count, part))
-            if images.own:
-                rows[:] = np.nan  # until described: some cannot be read
-        rows[np.concatenate(chunk)] = part
-    if rows is None:
-        own.described(images, np.full((images.count, 1), np.nan))  # says why each, if it has any
-        raise UserError(f"{images.root}: no images to describe")
-    return rows
-
-
-def _chunks(
-    images: EvaluationSet, batch: int, px: int | None, label: str
-) -> Iterator[list[list[int]]]:
-    """Batches of images of one shape, about PART_IMAGES at a time, of LOOK_AHEAD known shapes."""
-    step = PART_IMAGES // batch + 1
-    for first in range(0, images.count, LOOK_AHEAD):
-        some = range(first, min(first + LOOK_AHEAD, images.count))
-        looked = console.progress(some, total=len(some), label=f"{label}: shapes", part=True)
-        batches = own.batches(images, looked, batch, px)
-        yield from (batches[i : i + step] for i in range(0, len(batches), step))
-
-
-def _describe_chunk(
-    net: "nn.Module", images: EvaluationSet, batches: list[list[int]], p: Params, how: How,
-    label: str, whole: console.Whole,
-) -> np.ndarray | None:  # fmt: skip
-    """Rows of the images of all batches, None for none; of one's own that are broken NaN."""
-    try:
-        return _describe_batches(net, images, batches, p, how, label, whole)
-    except UserError:
-        rows = [i for batch in batches for i in batch]
-        lost = set(own.unreadable(images, rows))
-        if not lost:
-            raise
-    sound = [good for batch in batches if (good := [i for i in batch if i not in lost])]
-    if not sound:
-        return None
-    done = _describe_batches(net, images, sound, p, how, label, whole)
-    out = np.full((len(rows), done.shape[1]), np.nan, done.dtype)
-    out[[i not in lost for i in rows]] = done
-    return out
-
-
-def _describe_batches(
-    net: "nn.Module",
-    images: EvaluationSet,
-    batches: Sequence[list[int]],
-    p: Params,
-    how: How,
-    label: str,
-    whole: console.Whole,
-) -> np.ndarray:
-    """(b, dim) float16 descriptors of the images of `batches`, in that order."""
-    from .images import reading, rendering
-    from .nets import embed
-
-    def load(batch: list[int]) -> np.ndarray:
-        return np.stack(
-            [
-                rendering.plain(reading.read(images.file(i)), images.rectangle(i), how.px)
-                for i in batch
-            ]
-        )
-
-    described = embed.descriptors(
-        net, load, batches, scales=how.scales, precision=p.precision, half=True, label=label,
-        whole=whole, name=lambda batch, row: str(images.file(batch[row])),
-        advice="set describe.precision: float32, or mend the model",
-    )  # fmt: skip
-    return np.concatenate([rows for _, rows in described])
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def datasets(given: params.Parameters, before: dict[str, Any]) -> dict[str, Any]
     sets = {"training": (given.training_set, "")}
     digests: dict[tuple[str, str], list[str]] = {}
     sets |= {f"evaluation {n}": (entry.dataset, n) for n, entry in given.evaluation.items()}
-    found: dict[str, Any] = {}
+    looked: dict[str, Any] = {}
     for key, (dataset, name) in sets.items():
         settings = files.digest_of([dataset, name, given.values["datasets"].get(dataset)])
         try:
@@ -49,13 +49,13 @@ def datasets(given: params.Parameters, before: dict[str, Any]) -> dict[str, Any]
         except NotThere as error:  # a disk that is not mounted, a copy without its images
             if before.get(key, {}).get("settings") == settings:
                 console.say(f"{error} ({GONE})")
-                found[key] = before[key]
+                looked[key] = before[key]
             continue
         except UserError as error:  # prepare runs, and says so
             seen = [str(error)]
         if seen:
-            found[key] = {"settings": settings, "files": seen}
-    return found
+            looked[key] = {"settings": settings, "files": seen}
+    return looked
 
 
 def watched(
@@ -76,7 +76,7 @@ def watched(
 
 def named_files(settings: Any, before: dict[str, Any]) -> dict[str, Any]:
     """The digest of each file or folder that `settings` names, by its key."""
-    found: dict[str, Any] = {}
+    looked: dict[str, Any] = {}
     for key, text in _texts(settings if isinstance(settings, dict) else {}):
         path = Path(text).expanduser()
         place = files.digest_of(text)
@@ -91,17 +91,17 @@ def named_files(settings: Any, before: dict[str, Any]) -> dict[str, Any]:
             digest = before[key]["digest"]
         else:
             continue
-        found[key] = {"place": place, "digest": digest}
-    return found
+        looked[key] = {"place": place, "digest": digest}
+    return looked
 
 
 def noted(file: Path) -> dict[str, Any]:
     """What the file holds of an earlier look; {} where there was none."""
     try:
-        found = files.read_json(file)
+        values = files.read_json(file)
     except UserError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def write(file: Path, values: dict[str, Any]) -> None:

@@ -241,7 +241,7 @@ def certainty(v: Training) -> str:
     """How far a mAP on the validation groups can be off, before anything is measured.
 
     Group means of average precision lie between 0 and 100, so that they spread by 50 at most; by
-    about 15 they did on the demo and on photographs (docs, Students).
+    about 15 they did on the demo and on photographs.
     """
     groups = len(np.unique(v.group))
     if groups < 2:

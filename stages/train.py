@@ -8,7 +8,6 @@ the start, or the untrained network with a closed-form head. An interrupted run 
 was, to the same weights. Evaluation sets are never looked at.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +17,7 @@ from pydantic import Field, field_validator
 from .core import console, files, params, runtime
 from .core.errors import UserError
 from .core.plugins import nearest
-from .distill import history, losses
+from .distill import history, losses, verdict
 from .distill.targets import Prototypes, Targets
 from .images.sets import TrainSet
 
@@ -137,7 +136,7 @@ def main(
             f"warning: {loop.diverged}; stopped, and steps after {choice.shipped.step} are lost. "
             "Lower train.lr, or mend what it learns from"
         )
-    for line in verdict(choice, views.groups, loop.steps):
+    for line in verdict.lines(choice, views.groups, loop.steps):
         console.say(line)
 
 
@@ -246,39 +245,6 @@ def measures(name: str, candidate: "Candidate") -> dict[str, float | None]:
     score = candidate.score
     error = None if score is None or not np.isfinite(score.error) else round(score.error, 4)
     return {f"{name}_map": None if score is None else score.map, f"{name}_error": error}
-
-
-def verdict(choice: "Choice", groups: int, steps: int) -> Iterator[str]:
-    """What training brought and what is shipped, in a few lines."""
-    shipped, trained = choice.shipped, choice.trained
-    if steps == 0:
-        score = f" ({plain(shipped.score)} mAP on the validation groups)" if shipped.score else ""
-        yield (
-            "0 steps ran: train.epochs is 0, so nothing was trained and "
-            f"{shipped.described()} is the student{score}"
-        )
-        return
-    if shipped.score is None:
-        reason = "no validation groups to choose by"
-        yield f"{trained.step} steps; shipped: {shipped.described()}; {reason}"
-        return
-    for c in sorted(choice.compared, key=lambda c: (c.step, c.share or 0)):
-        yield f"  {c.described()}: {plain(c.score)} mAP on the validation groups"
-    if trained is not shipped and trained.score is not None:
-        gain, error = trained.score.gain_over(shipped.score)
-        yield (
-            f"training did not help beyond doubt: {trained.described()} gains "
-            f"{gain:+.1f} +- {error:.1f} over {shipped.described()}; {groups} groups are few, or "
-            "train.lr is high: more images or a lower rate may change that"
-        )
-    yield f"shipped: {shipped.described()}, {plain(shipped.score)} mAP on the validation groups"
-
-
-def plain(score: Any) -> str:
-    """79.7 +- 2.1; without the error where one group cannot tell it."""
-    return (
-        f"{score.map:.1f} +- {score.error:.1f}" if np.isfinite(score.error) else f"{score.map:.1f}"
-    )
 
 
 def how_made(loop: "Loop", chosen: "Candidate") -> str:

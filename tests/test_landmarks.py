@@ -85,6 +85,7 @@ def landmarks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str
     ids += distractors(root)
     gem_file(files / "gl18-tl-resnet101-gem-w.pth")
     rows = np.random.default_rng(0).standard_normal((len(ids), 24)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     arrays = {"descriptor": rows, "image_id": np.array(ids)}
     store.write(files / "ready.h5", "descriptors", arrays)
     folder = checkout(base / "project")

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("core",), ("images",), ("nets",), BLOCKS, STAGES, ("tools",),
     ("__main__", "_interface"),
 )  # fmt: skip
-SEES_STAGES = "tools/cost/"  # of tools, only `bench` and `plan`, which time and count them
+# Of the tools only `bench`, which times the stages' own code, and `plan`, which counts by it.
+SEES_STAGES = re.compile(r"tools/cost/(bench\w*|plan)")
 # Loaded by every command and not part of any result.
 EXEMPT = {
     "stages/__init__.py", "stages/core/committed.py", "stages/core/console.py",
@@ -31,12 +33,17 @@ def yaml(name: str) -> Any:
     return YAML(typ="safe").load((ROOT / name).read_text("utf-8"))
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports anywhere, as `a.b` under stages."""
+def imports(path: Path, types: bool = True) -> set[str]:
+    """Modules of ours that a file imports anywhere, as `a.b` under stages.
+
+    `types`: also those that only a type checker imports.
+    """
     here = path.relative_to(ROOT / "stages").with_suffix("").parts
+    tree = ast.parse(path.read_text("utf-8"))
+    unloaded = set() if types else {n for block in type_checking(tree) for n in ast.walk(block)}
     found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and node not in unloaded:
             base = list(here[: len(here) - node.level])
             module = base + (node.module.split(".") if node.module else [])
             for alias in node.names:
@@ -44,6 +51,29 @@ def imports(path: Path) -> set[str]:
                 is_module = full.with_suffix(".py").is_file() or (full / "__init__.py").is_file()
                 found.add(".".join([*module, alias.name] if is_module else module))
     return found - {""}
+
+
+def type_checking(tree: ast.Module) -> list[ast.If]:
+    """The blocks `if TYPE_CHECKING:` of a file."""
+    blocks = [n for n in tree.body if isinstance(n, ast.If)]
+    return [b for b in blocks if isinstance(b.test, ast.Name) and b.test.id == "TYPE_CHECKING"]
+
+
+def loaded_by(files: Iterable[Path]) -> set[str]:
+    """Files of ours that `files` may load, with themselves: what they import at the top or within
+    a function, and so on, and the packages that these lie in; as `stages/a/b.py`."""
+    reached: set[Path] = set()
+    todo = [*files]
+    while todo:
+        path = todo.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        for module in imports(path, types=False):
+            file = (ROOT / "stages").joinpath(*module.split("."))
+            todo.append(file / "__init__.py" if file.is_dir() else file.with_suffix(".py"))
+        todo += [p / "__init__.py" for p in path.parents if ROOT / "stages" in p.parents]
+    return {p.relative_to(ROOT).as_posix() for p in reached if not empty_package(p)} - EXEMPT
 
 
 def rank_of(room: str) -> int:
@@ -63,7 +93,7 @@ def test_arrows_run_one_way(path: Path) -> None:
         if rank_of(target) == rank_of(home):
             assert target == home, f"{here} imports {module}: a neighbour, not its own room"
         if home == "tools" and target in STAGES:
-            assert here.as_posix().startswith(SEES_STAGES), f"{here} imports stage {module}"
+            assert SEES_STAGES.fullmatch(here.as_posix()), f"{here} imports stage {module}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -170,8 +200,7 @@ def test_deps_are_what_each_stage_loads(project: Path, world: Path) -> None:
         folders = {d for d in deps if (world / d).is_dir()}
         inside = {f for f in loaded if any(f.startswith(f"{d}/") for d in folders)}
         # A folder of plug-ins needs what any of them imports, loaded this time or not.
-        plugins = [p for f in folders for p in (ROOT / f).glob("*.py")]
-        others = {f"stages/{m.replace('.', '/')}.py" for p in plugins for m in imports(p)}
+        others = loaded_by(p for f in folders for p in (ROOT / f).glob("*.py"))
         assert loaded - inside <= deps, f"{name}: loads what dvc.yaml does not name"
         if "stages/teachers/__init__.py" in deps:  # of any kind; some load this and others that
             others |= shared_by_teachers()
@@ -193,6 +222,32 @@ def test_deps_name_what_teachers_share() -> None:
     assert shared_by_teachers() == shared
     for stage in ("extract", "describe"):
         assert shared_by_teachers() <= set(yaml("dvc.yaml")["stages"][stage]["do"]["deps"]), stage
+
+
+# Files that a stage's program may import, but never does in this pipeline; DVC need not name them.
+FUSED = {"distill/prototypes.py", "distill/whitening.py", "retrieval/lazy_rows.py"}  # MODEL `fused`
+VIDEOS = {"core/parallel.py", "images/video_frames.py"}  # of one's own: prepare makes frames
+# Only what prints a table of scores knows the protocols.
+TABLES = {"retrieval/metrics.py", "retrieval/protocols/__init__.py"}
+NEVER_LOADED = {
+    "describe": {*FUSED, *VIDEOS, *TABLES, "distill/student.py"},
+    "describe_student": {*FUSED, *VIDEOS, *TABLES, "teachers/__init__.py"},
+}
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "video/dvc.yaml"])
+def test_deps_name_what_may_be_loaded(file: str) -> None:
+    """Also by an import within a function, or by a plug-in that this run does not use."""
+    for name, entry in yaml(file)["stages"].items():
+        if name == "look":  # runs every time
+            continue
+        deps = [d.removeprefix("../") for d in entry.get("do", entry)["deps"]]
+        of_any_kind = [d.replace("${item.kind}", "*") for d in deps if d.startswith("stages/")]
+        ours = [path for d in of_any_kind for path in ROOT.glob(d)]
+        named = [f for d in ours for f in (d.rglob("*.py") if d.is_dir() else [d])]
+        missing = loaded_by(named) - {f.relative_to(ROOT).as_posix() for f in named}
+        never = {f"stages/{f}" for f in NEVER_LOADED.get(name, ())}
+        assert missing == never, f"{name}: {sorted(missing ^ never)}"
 
 
 def empty_package(path: Path) -> bool:
@@ -225,12 +280,11 @@ TESTED_BY = {
     "datasets/_svd_lists.py": "datasets/test_svd.py",
     "datasets/_videos.py": "datasets/test_svd.py",
     "distill/ridge_start.py": "test_train.py",
-    "distill/targets.py": "images/test_sets.py",
+    "distill/training.py": "distill/test_soundness.py",
     "evaluate.py": "test_evaluate_videos.py",
     "extract.py": "test_pipeline.py",
     "_interface.py": "test_interface.py",
     "images/own.py": "test_describe.py",
-    "retrieval/ground_truth.py": "images/test_sets.py",
     "retrieval/plots.py": "test_evaluate_videos.py",
     "retrieval/protocols/positives.py": "retrieval/protocols/test_protocols.py",
     "retrieval/protocols/revisitop.py": "retrieval/protocols/test_protocols.py",
@@ -253,6 +307,7 @@ TESTED_BY = {
     "tools/report/results.py": "tools/report/test_scoring_rules.py",
     "tools/report/table.py": "tools/report/test_report.py",
     "tools/search/answers.py": "tools/search/test_index_and_search.py",
+    "tools/search/changes.py": "tools/search/test_generations.py",
     "tools/search/faiss_index.py": "tools/search/test_generations.py",
     "tools/search/http_server.py": "tools/search/test_serve.py",
     "tools/search/index.py": "tools/search/test_index_and_search.py",

@@ -113,6 +113,21 @@ def test_weights_and_descriptors_that_the_parameters_name(mine: Path, tmp_path: 
     assert looked(folder, names[0]) == {} and not (folder / "data/looked/teachers/c.json").exists()
 
 
+def test_images_that_are_not_at_hand_count_as_they_were_seen_last(mine: Path) -> None:
+    """A disk that is not mounted, a copy of the project: nothing runs again.
+
+    For this `dvc.yaml` has DVC leave `data/looked` where it is (`persist`).
+    """
+    folder = mine.parent / "project"
+    first = looked(folder, "datasets.json")
+    mine.rename(mine.with_name("elsewhere"))
+    said = stage("look", "data/looked", cwd=folder).stderr
+    assert "no such folder" in said and "what was seen last stays noted" in said
+    assert looked(folder, "datasets.json") == first
+    (folder / "data/looked/datasets.json").unlink()  # what DVC does before it runs other stages
+    assert looked(folder, "datasets.json") == {}
+
+
 def test_what_is_drawn_needs_no_look_and_no_time_is_stored(mine: Path) -> None:
     folder = mine.parent / "project"
     first = looked(folder, "datasets.json")

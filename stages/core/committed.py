@@ -28,10 +28,10 @@ def note(path: Path = Path("params.yaml")) -> str:
 
 def changed(path: Path) -> list[tuple[str, Any, Any]]:
     """(dotted key, value in `path`, committed value) of what no `-S` of this experiment set."""
-    here, there = _values(path), _committed(path)
-    if here is None or there is None or here == there:
+    now, committed = _values(path), _committed(path)
+    if now is None or committed is None or now == committed:
         return []
-    new, old = flat(here), flat(there)
+    new, old = flat(now), flat(committed)
     keys = [k for k in dict.fromkeys((*old, *new)) if new.get(k, MISSING) != old.get(k, MISSING)]
     own = _own(path, new)
     return [(k, new.get(k, MISSING), old.get(k, MISSING)) for k in keys if not own(k)]

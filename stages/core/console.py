@@ -49,21 +49,24 @@ def app(**settings: Any) -> typer.Typer:
     )
 
 
-def say(text: str) -> None:
-    """A line for people, on stderr."""
-    print(text.translate(IN_LINES), file=sys.stderr, flush=True)
+def say(*lines: str) -> None:
+    """A line for people, or several, on stderr. A name in it cannot end it."""
+    print("\n".join(map(clean, lines)), file=sys.stderr, flush=True)
 
 
 def result(text: str) -> None:
-    """A line of the result, on stdout."""
-    print(text.translate(IN_LINES), flush=True)
+    """Lines of the result, on stdout; where nobody reads them any more the work still goes on."""
+    try:
+        print(text.translate(IN_LINES), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def clean(name: str) -> str:
     """A name from outside, for people: what would steer a terminal or the text is spelled out.
 
-    Such as `\\u001b`, which means the same in JSON. `say` and `result` do the same to all but the
-    ends of lines and tabs, which they cannot tell from their own.
+    Such as `\\u001b`, which means the same in JSON. `say` does it to every line; `result` to all
+    but the ends of lines and tabs, which it cannot tell from its own.
     """
     return name.translate(CONTROL)
 
@@ -155,7 +158,7 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except UserError as error:
-        say("\n".join(f"error: {line}" for line in str(error).splitlines()))
+        say(*(f"error: {line}" for line in error.lines))
         return 2
     except UsageError as error:
         error.show()

@@ -15,6 +15,9 @@ PACKED = {  # first bytes of a packed file, and what unpacks it
     b"\xfd7zXZ\x00": ("xz", "tar xJf (or unxz)"), b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
     b"7z\xbc\xaf\x27\x1c": ("7z", "7z x"), b"Rar!": ("rar", "unrar x"),
 }  # fmt: skip
+OTHERS = {  # first bytes of what other programs write
+    b"\x89HDF": "HDF5, as Keras writes it", b"GGUF": "GGUF", b"\x93NUMPY": "an array of numpy",
+}  # fmt: skip
 SLACK, TIMES = 16 << 20, 4  # a zip may hold 16 MiB more than four times its own length
 
 
@@ -30,6 +33,9 @@ def mistaken(path: Path) -> str | None:
     for magic, (name, command) in PACKED.items():
         if begin.startswith(magic):
             return f"is packed ({name}); unpack it by `{command}` and give the file inside"
+    for magic, name in OTHERS.items():
+        if begin.startswith(magic):
+            return f"is {name}, not of torch; give the weights as .safetensors or by torch.save"
     if begin.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         return "is a web page; download the file itself"
     if begin[257:262] == b"ustar":

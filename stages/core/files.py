@@ -45,7 +45,7 @@ def unfinished(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in _left_in(path.parent.absolute()).get(path.name, ()):
-        _remove(left)
+        remove(left)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -55,7 +55,7 @@ def unfinished(path: Path) -> Iterator[Path]:
         _raise_of_the_system(error, path)
         raise
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 @contextmanager
@@ -109,7 +109,8 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _remove(left: Path) -> None:
+def remove(left: Path) -> None:
+    """Remove a file or a folder, as much of it as can be; nothing where there is none."""
     if left.is_dir() and not left.is_symlink():
         shutil.rmtree(left, ignore_errors=True)
     else:

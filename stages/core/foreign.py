@@ -13,6 +13,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,9 @@ class Chunked:
         flat = rows.reshape(-1)
         with h5py.File(self.path, "r") as file:
             for block in np.unique(flat // self.step):
-                here = flat // self.step == block
+                in_block = flat // self.step == block
                 first = int(block) * self.step
-                out[here] = file[self.name][first : first + self.step][flat[here] - first]
+                out[in_block] = file[self.name][first : first + self.step][flat[in_block] - first]
         return out.reshape(*np.shape(rows), *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -84,6 +85,17 @@ class Chunked:
             out[first : first + len(block)] = block
             first += len(block)
         return out
+
+
+@contextmanager
+def telling_how(foreign: bool) -> Iterator[None]:
+    """Add to a refusal within the block how a file is written that is read."""
+    try:
+        yield
+    except UserError as error:
+        if foreign and HOW not in str(error):
+            raise UserError(f"{error}; {HOW}") from None
+        raise
 
 
 def is_foreign(file: h5py.File) -> bool:

@@ -93,6 +93,17 @@ def set_attribute(file: h5py.File, key: str, value: str | float) -> None:
         file.attrs[key] = value
 
 
+def kind_of(path: Path) -> str:
+    """The kind that a stored file says it is; empty where it says none."""
+    try:
+        with h5py.File(path, "r") as file:
+            own = attribute(file, "format", False) if "format" in file.attrs else ""
+    except (OSError, ValueError):
+        own = ""
+    parts = str(own).split("/")
+    return parts[1] if len(parts) == 3 else ""
+
+
 def attribute(file: h5py.File, key: str, foreign: bool) -> Any:
     """An attribute as str or number; the types that cannot be trusted are refused unread."""
     dtype = file.attrs.get_id(key).dtype

@@ -152,7 +152,7 @@ def parse(text: bytes, where: str) -> dict[str, Any]:
         for key, number in _numbers(values)
         if not math.isfinite(number)
     ]:
-        raise UserError("\n".join(lines))
+        raise UserError(*lines)
     return values
 
 
@@ -161,7 +161,7 @@ def of(values: dict[str, Any], path: Path) -> Parameters:
     lines = [f"{path}: unknown key {k!r}{nearest(str(k), KEYS)}" for k in values if k not in KEYS]
     lines += [f"{path}: missing key {k!r}" for k in KEYS if k not in values]
     if lines:
-        raise UserError("\n".join(lines))
+        raise UserError(*lines)
     student, datasets = values["student"], values["datasets"]
     lines += [*_wrong_teachers(values, path), *_wrong_sets(values["evaluation"], path)]
     if not isinstance(student, str):
@@ -169,7 +169,7 @@ def of(values: dict[str, Any], path: Path) -> Parameters:
     if not isinstance(datasets, dict):
         lines.append(f"{path}: datasets: expected a map, found {datasets!r}; {{}} is none")
     if lines:
-        raise UserError("\n".join(lines))
+        raise UserError(*lines)
     return Parameters(
         path, student, list(values["ensemble"]),
         {name: entry["kind"] for name, entry in values["teachers"].items()},
@@ -191,7 +191,7 @@ def check(values: Any, into: type[S], where: str) -> S:
         for e in error.errors():
             key = _key(e, values)
             lines.setdefault(f"{where}.{key}" if key else where, []).append(_message(e, into))
-        raise UserError("\n".join(f"{k}: {' or '.join(m)}" for k, m in lines.items())) from None
+        raise UserError(*(f"{k}: {' or '.join(m)}" for k, m in lines.items())) from None
 
 
 def _wrong_teachers(values: dict[str, Any], path: Path) -> Iterator[str]:

@@ -109,8 +109,8 @@ class Parts:
 
     def missing(self, rows: int, piece: np.ndarray) -> int:
         """Bytes that the pieces still need of the disk, of `rows` rows like those of `piece`."""
-        there = sum(f.stat().st_size for f in self.folder.glob("*.npy"))
-        return max(rows * piece[:1].nbytes - there, 0)
+        written = sum(f.stat().st_size for f in self.folder.glob("*.npy"))
+        return max(rows * piece[:1].nbytes - written, 0)
 
     def load(self, name: str) -> np.ndarray | None:
         """The finished piece `name`, or None where there is none (or a damaged one)."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from . import console, files, machine
 
+CHECKED = "checked-1.npy"  # the number: of the checks; more of them are done on all files again
 NONE = "-"  # in place of the digest of what is no file, or is not there
 READERS = 8
 AT_A_TIME = 1 << 12  # files between two savings of what is known
@@ -41,11 +42,11 @@ class Contents:
         """The digest of each of `paths`, relative to the root; NONE of what is no file there."""
         settled = time.time_ns() - SETTLED_NS
         keys = [_key(self.root, path, settled) for path in paths]
-        found = self._known([key for key, _ in keys])
-        unknown = [i for i, digest in enumerate(found) if digest is None and keys[i][0]]
+        known = self._known([key for key, _ in keys])
+        unknown = [i for i, digest in enumerate(known) if digest is None and keys[i][0]]
         if unknown:
-            self._read(paths, keys, unknown, found, label)
-        return [NONE if digest is None else digest.hex() for digest in found]
+            self._read(paths, keys, unknown, known, label)
+        return [NONE if digest is None else digest.hex() for digest in known]
 
     def save(self) -> None:
         """Keep what was read for the next time; where that cannot be written, it is read again."""
@@ -69,7 +70,7 @@ class Contents:
 
     def _known(self, keys: list[bytes]) -> list[bytes | None]:
         """The digests of files known by `keys`, None of others."""
-        found: list[bytes | None] = [None] * len(keys)
+        digests: list[bytes | None] = [None] * len(keys)
         if len(self._entries) and keys:
             raw = np.frombuffer(b"".join(key or bytes(16) for key in keys), "<u8").reshape(-1, 2)
             first = np.searchsorted(self._entries["key"], raw[:, 0])
@@ -79,10 +80,10 @@ class Contents:
             self._used[first[same]] = True
             bytes_of = entries["digest"].tobytes()
             for i in np.flatnonzero(same).tolist():
-                found[i] = bytes_of[16 * i : 16 * i + 16]
+                digests[i] = bytes_of[16 * i : 16 * i + 16]
         for i, key in enumerate(keys) if self._fresh else ():
-            found[i] = self._fresh.get(key, found[i])
-        return found
+            digests[i] = self._fresh.get(key, digests[i])
+        return digests
 
     def _read(
         self,
@@ -107,6 +108,31 @@ class Contents:
                     self.save()
 
 
+class Checked:
+    """Whether a stored file was found whole already, as it lies there now."""
+
+    def __init__(self, path: Path) -> None:
+        self._seen = Contents(Path("/"), machine.scratch() / CHECKED)
+        name = os.path.realpath(path).lstrip("/")
+        self._key, self._settled = _key("", name, time.time_ns() - SETTLED_NS)
+
+    def digest(self) -> str | None:
+        """The payload digest that was checked; None where it is to be checked now."""
+        known = self._seen._known([self._key])[0] if self._key else None
+        return None if known is None else known.hex()
+
+    def keep(self, digest: str) -> None:
+        """Note what was found; only where there is a scratch folder, as in a project."""
+        if self._key and self._settled and machine.scratch().is_dir():
+            self._seen._fresh[self._key] = bytes.fromhex(digest)
+            self._seen.save()
+
+
+def forget_checked() -> None:
+    """Check every stored file again when it is next opened."""
+    (machine.scratch() / CHECKED).unlink(missing_ok=True)
+
+
 def digest_of_pairs(names: Iterable[str], digests: Iterable[str]) -> str:
     """One digest of names and the digests of what they hold, in that order."""
     text = "".join(f"{name}\0{digest}\n" for name, digest in zip(names, digests, strict=True))
@@ -116,9 +142,9 @@ def digest_of_pairs(names: Iterable[str], digests: Iterable[str]) -> str:
 
 def digest_of_all(root: Path, paths: Iterable[str], label: str = "reading files") -> str:
     """One digest of the names and contents of `paths` below `root`, missing ones included."""
-    names, found = list(paths), Contents(root)
-    digests = found.digests(names, label)
-    found.save()
+    names, contents = list(paths), Contents(root)
+    digests = contents.digests(names, label)
+    contents.save()
     return digest_of_pairs(names, digests)
 
 

@@ -94,8 +94,8 @@ def readable(root: Path, paths: Sequence[str]) -> tuple[list[str], list[str]]:
             f"(scaled down they can be read): {named(large)}"
         )
     if odd:
-        told = named([f"{path} ({reason})" for path, reason in odd.items()])
-        notes.append(f"{len(odd)} images left out, their values cannot be shown: {told}")
+        reasons = named([f"{path} ({reason})" for path, reason in odd.items()])
+        notes.append(f"{len(odd)} images left out, their values cannot be shown: {reasons}")
     if bad:
         notes.append(f"{len(bad)} files left out, broken or not images: {named(bad)}")
     return good, notes
@@ -148,11 +148,11 @@ def refuse_shared(
     root: Path, same: list[list[str]], training: Iterable[str], evaluation: Iterable[str]
 ) -> None:
     """UserError that names both files where an image is in training and evaluation."""
-    learned, asked = set(training), set(evaluation)
+    learned, scored = set(training), set(evaluation)
     shared = [
-        (next(p for p in group if p in learned), next(p for p in group if p in asked))
+        (next(p for p in group if p in learned), next(p for p in group if p in scored))
         for group in same
-        if not learned.isdisjoint(group) and not asked.isdisjoint(group)
+        if not learned.isdisjoint(group) and not scored.isdisjoint(group)
     ]
     if shared:
         raise UserError(

@@ -68,9 +68,9 @@ def forget_changed(root: Path, videos: dict[str, Path], frames: Path) -> None:
     note = frames / DECODED_FROM
     before = files.read_json(note) if note.is_file() else {}
     paths = [os.path.relpath(path, root) for path in videos.values()]
-    found = seen_files.Contents(root)
-    now = dict(zip(videos, found.digests(paths, "reading videos"), strict=True))
-    found.save()
+    contents = seen_files.Contents(root)
+    now = dict(zip(videos, contents.digests(paths, "reading videos"), strict=True))
+    contents.save()
     changed = [i for i, digest in now.items() if before.get(i, digest) != digest]
     for name in changed:
         shutil.rmtree(frames / name, ignore_errors=True)

@@ -1,8 +1,8 @@
 """A table of one's own images: `path,group,split[,query]`, a line an image.
 
 `path` is relative to the root; `group` is any text, the same for images that show the same, empty
-for none; `split` is train or evaluation; `query` is 1 for the images that ask. Without that
-column the first image of each evaluation group asks.
+for none; `split` is train or evaluation; `query` is 1 for the queries. Without that column the
+first image of each evaluation group is its query.
 """
 
 import csv
@@ -81,19 +81,19 @@ def training(settings: Settings, images: Path) -> Training:
 
 
 def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
-    """The lines with split evaluation; a group that nothing asks for is made of distractors."""
+    """The lines with split evaluation; a group without a query is made of distractors."""
     table = read_table(settings)
-    rows = _asking(table.of("evaluation"))
+    rows = _with_queries(table.of("evaluation"))
     in_database = Counter(row.group for row in rows if row.group and not row.query)
     # a query whose positives cannot be read is no query, but still an image to be mistaken for one
-    asked = {row.group for row in rows if row.query and in_database[row.group]}
-    if not asked:
+    groups = {row.group for row in rows if row.query and in_database[row.group]}
+    if not groups:
         raise UserError(
             f"evaluation.{name}: {settings.file}: no query with another image of its group in "
             f"split evaluation"
         )
     path = [row.path for row in rows]
-    lost = [row.path for row in rows if row.query and row.group not in asked]
+    lost = [row.path for row in rows if row.query and row.group not in groups]
     notes = _images.note_copies(table.same, path)
     if lost:
         first = _images.named(lost)
@@ -102,10 +102,10 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
         root=table.root,
         image_id=list(path),
         path=path,
-        role=[_role(row, asked) for row in rows],
+        role=[_role(row, groups) for row in rows],
         box=np.full((len(path), 4), np.nan, dtype=np.float32),
         protocol="positives",
-        queries=_queries(rows, asked),
+        queries=_queries(rows, groups),
         notes=notes,
     )
 
@@ -175,8 +175,8 @@ def read_table(settings: Settings) -> Table:
     table = Table(
         root, [row for row in rows if row.path in kept], skipped, _images.copies(root, good)
     )
-    learned, asked = ([row.path for row in table.of(split)] for split in SPLITS)
-    _images.refuse_shared(root, table.same, learned, asked)
+    learned, scored = ([row.path for row in table.of(split)] for split in SPLITS)
+    _images.refuse_shared(root, table.same, learned, scored)
     return table
 
 
@@ -217,14 +217,14 @@ def _row(values: dict[str, str], where: str) -> Row:
         raise UserError(f"{where}: no path")
     if query is not None and query.lower() not in YES + NO:
         raise UserError(f"{where}: query {query!r}; 1 or 0")
-    asks = None if query is None else query.lower() in YES
-    if asks and (split == "train" or not values["group"]):
+    is_query = None if query is None else query.lower() in YES
+    if is_query and (split == "train" or not values["group"]):
         raise UserError(f"{where}: a query is of split evaluation and has a group")
     path = PurePosixPath(values["path"]).as_posix()
-    return Row(path, values["group"], split, asks)
+    return Row(path, values["group"], split, is_query)
 
 
-def _asking(rows: list[Row]) -> list[Row]:
+def _with_queries(rows: list[Row]) -> list[Row]:
     """The rows with `query` decided: what the table says, else the first of each group."""
     met: set[str] = {""}
     out = []
@@ -235,20 +235,20 @@ def _asking(rows: list[Row]) -> list[Row]:
     return out
 
 
-def _role(row: Row, asked: set[str]) -> str:
-    if row.group not in asked:
+def _role(row: Row, groups: set[str]) -> str:
+    if row.group not in groups:
         return "distractor"
     return "query" if row.query else "database"
 
 
-def _queries(rows: list[Row], asked: set[str]) -> list[dict[str, object]]:
-    """Each query with the images of its group that do not ask."""
-    members: dict[str, list[str]] = {group: [] for group in asked}
+def _queries(rows: list[Row], groups: set[str]) -> list[dict[str, object]]:
+    """Each query with the images of its group that are no queries."""
+    members: dict[str, list[str]] = {group: [] for group in groups}
     for row in rows:
-        if row.group in asked and not row.query:
+        if row.group in groups and not row.query:
             members[row.group].append(row.path)
     return [
         {"image_id": row.path, "positive": list(members[row.group]), "junk": []}
         for row in rows
-        if row.query and row.group in asked
+        if row.query and row.group in groups
     ]

@@ -20,7 +20,7 @@ from ._demo.buildings import generator
 from ._demo.facades import facade
 from ._demo.scenes import Shot, look, render
 
-JUNK_BELOW = 0.35  # share of the building in sight under which an image is no fair question
+JUNK_BELOW = 0.35  # share of the building in sight under which an image is junk
 HARD_BELOW = 0.65
 HARD_FROM = 0.6  # strength of the viewpoint
 JPEG_QUALITY = 90
@@ -38,7 +38,7 @@ class Settings(BaseModel):
     image_px: int = Field(ge=32, description="long side of an image, pixels")
     groups: int = Field(ge=2, description="training buildings")
     images: int = Field(ge=1, description="images per training building")
-    evaluation_groups: int = Field(ge=1, description="buildings that the queries ask for")
+    evaluation_groups: int = Field(ge=1, description="buildings that queries show")
     evaluation_images: int = Field(ge=2, description="database images per evaluation building")
     queries: int = Field(ge=1, description="queries per evaluation building, extra images")
     distractors: int = Field(ge=0, description="images of other buildings, one each")
@@ -92,14 +92,14 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     buildings = list(_draw_all(settings, plans, images, "drawing"))
     drawn = [shot for shots in buildings for shot in shots]
     role = [_role(shot.name) for shot in drawn]
-    asked = [_boxed(shot) for shot in drawn]
+    boxes = [_boxed(shot) for shot in drawn]
     junk = sum(shot.level == "junk" for shot in drawn)
     return Evaluation(
         root=images,
         image_id=[_image_id(shot.name) for shot in drawn],
         path=[shot.name for shot in drawn],
         role=role,
-        box=np.array(asked, np.float32).reshape(-1, 4),
+        box=np.array(boxes, np.float32).reshape(-1, 4),
         protocol="revisitop",
         queries=[
             query for shots in buildings[: settings.evaluation_groups] for query in _queries(shots)
@@ -144,12 +144,12 @@ def _evaluation_plan(settings: Settings, number: int) -> Plan:
 def _queries(shots: list[Drawn]) -> list[dict[str, Any]]:
     """The queries of one building, each with its database images by level."""
     database = [shot for shot in shots if _role(shot.name) == "database"]
-    answer = {
+    by_level = {
         level: [_image_id(shot.name) for shot in database if shot.level == level]
         for level in ("easy", "hard", "junk")
     }
     return [
-        {"image_id": _image_id(shot.name), **{level: list(ids) for level, ids in answer.items()}}
+        {"image_id": _image_id(shot.name), **{level: list(ids) for level, ids in by_level.items()}}
         for shot in shots
         if _role(shot.name) == "query"
     ]
@@ -162,7 +162,7 @@ def _role(name: str) -> str:
 
 
 def _boxed(shot: Drawn) -> tuple[float, ...]:
-    """A query of an even building asks for a box, as ROxford's do; the rest for all they show."""
+    """The box of a query of an even building, as ROxford's have one; NaN for the rest."""
     even = _role(shot.name) == "query" and int(shot.name.split("/")[1]) % 2 == 0
     return shot.box if even else (float("nan"),) * 4
 

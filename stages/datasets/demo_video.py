@@ -36,7 +36,7 @@ class Settings(BaseModel):
     seconds: int = Field(ge=2, description="length of the longest source")
     sources: int = Field(ge=2, description="source videos to train on")
     copies: int = Field(ge=0, description="copies of each source to train on")
-    queries: int = Field(ge=1, description="source videos that are asked for")
+    queries: int = Field(ge=1, description="source videos that are queries")
     positives: int = Field(ge=1, description="copies of each query")
     negatives: int = Field(ge=0, description="of each query: its landmarks in other images")
     unlabelled: int = Field(ge=0, description="videos of other landmarks")
@@ -78,9 +78,9 @@ def training(settings: Settings, images: Path) -> Training:
 
 def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """Draw queries, their copies and negatives, and unlabelled videos, with the ground truth."""
-    asked, rest = _asked(settings), _unlabelled(settings)
-    ids, decoded = _make(settings, [*asked, *rest], images)
-    role = {f.ids()["source"][0]: "query" for f in asked}
+    queries, rest = _queries(settings), _unlabelled(settings)
+    ids, decoded = _make(settings, [*queries, *rest], images)
+    role = {f.ids()["source"][0]: "query" for f in queries}
     role |= {f.ids()["source"][0]: "distractor" for f in rest}
     return Evaluation(
         root=images,
@@ -89,8 +89,8 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
         role=[role.get(i, "database") for i in ids],
         box=np.full((len(ids), 4), np.nan, np.float32),
         protocol="svd",
-        queries=[_query(f) for f in asked],
-        notes=[_note(len(asked), "queries", decoded), *decoded.notes()],
+        queries=[_query(f) for f in queries],
+        notes=[_note(len(queries), "queries", decoded), *decoded.notes()],
         frames=decoded.frames(ids),
     )
 
@@ -104,7 +104,7 @@ def count_training(settings: Settings) -> Counts:
 
 def count_evaluation(settings: Settings, name: str = "") -> Counts:
     """Queries, their copies and negatives, and unlabelled videos, encoded or not."""
-    families = [*_asked(settings), *_unlabelled(settings)]
+    families = [*_queries(settings), *_unlabelled(settings)]
     return _counts(settings, sum(1 + f.copies + f.negatives for f in families))
 
 
@@ -126,7 +126,7 @@ def _trained(settings: Settings) -> list[Family]:
     return [Family("train", n, settings.copies, 0) for n in range(settings.sources)]
 
 
-def _asked(settings: Settings) -> list[Family]:
+def _queries(settings: Settings) -> list[Family]:
     positives, negatives = settings.positives, settings.negatives
     return [Family("query", n, positives, negatives) for n in range(settings.queries)]
 

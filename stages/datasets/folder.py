@@ -71,19 +71,19 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     if not split.evaluation:
         why = "datasets.folder.evaluation_share is 0" if not settings.evaluation_share else (
             f"{split.root} has no sub-folder of two or more images")  # fmt: skip
-        raise UserError(f"evaluation.{name}: {why}, so there is nothing to ask; take it out")
+        raise UserError(f"evaluation.{name}: {why}, so there are no queries; take it out")
     path: list[str] = []
     role: list[str] = []
     queries = []
     for paths in split.evaluation.values():
         order = sorted(paths, key=lambda p: _images.rank(f"{settings.seed}/query/{p}"))
-        asked = set(order[: min(settings.queries, len(paths) - 1)])
-        positive = [p for p in paths if p not in asked]
+        chosen = set(order[: min(settings.queries, len(paths) - 1)])
+        positive = [p for p in paths if p not in chosen]
         queries += [
-            {"image_id": p, "positive": list(positive), "junk": []} for p in paths if p in asked
+            {"image_id": p, "positive": list(positive), "junk": []} for p in paths if p in chosen
         ]
         path += paths
-        role += ["query" if p in asked else "database" for p in paths]
+        role += ["query" if p in chosen else "database" for p in paths]
     path += split.distractors
     role += ["distractor"] * len(split.distractors)
     return Evaluation(
@@ -152,8 +152,8 @@ def read_split(settings: Settings) -> Split:
         split_of(root, paths, settings), skipped=skipped, same=_images.copies(root, paths)
     )
     learned = [p for own in split.training.values() for p in own] + split.loose
-    asked = [p for own in split.evaluation.values() for p in own] + split.distractors
-    _images.refuse_shared(root, split.same, learned, asked)
+    scored = [p for own in split.evaluation.values() for p in own] + split.distractors
+    _images.refuse_shared(root, split.same, learned, scored)
     return split
 
 

@@ -6,13 +6,14 @@ The name of the set in section `evaluation` is the name of its folder below the 
     <root>/rparis6k/gnd_rparis6k.pkl       <root>/rparis6k/jpg/<name>.jpg
     <root>/revisitop1m/revisitop1m.txt     <root>/revisitop1m/jpg/<line of the list>
 
-A folder with a ground truth asks; one with a list alone is a set of distractors.
+A folder with a ground truth has queries; one with a list alone is a set of distractors.
 """
 
 import io
 import math
 import pickle
 import pickletools
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ Map = dict[str, Any]
 
 
 class Settings(BaseModel):
-    """Where the sets are, and what of a query's image is asked."""
+    """Where the sets are, and how much of a query's image counts."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -46,15 +47,30 @@ class Settings(BaseModel):
     crop_queries: bool = Field(description="cut queries to their box, as the protocol says")
 
 
-def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
-    """The set `name`: queries and database, or distractors."""
+@dataclass(frozen=True)
+class Source:
+    """One set as it lies on the disk: its folder, the file that lists it, its images' paths.
+
+    `known`: the ground truth, whose queries come first in `paths`; None for distractors.
+    """
+
+    folder: Path
+    file: Path
+    paths: list[str]
+    known: Map | None
+
+
+def source(settings: Settings, name: str) -> Source:
+    """The set `name` with its lists read; no image is looked at. Raises UserError."""
     root = folder_at(settings.root, "datasets.revisitop.root")
     folder = root / name
     truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
     if truth.is_file():
-        return _questions(folder, truth, settings.crop_queries)
+        known = ground_truth(truth)
+        names = known["qimlist"] + known["imlist"]
+        return Source(folder, truth, [f"jpg/{n}.jpg" for n in names], known)
     if listed.is_file():
-        return _distractors(folder, listed)
+        return Source(folder, listed, [f"jpg/{n}" for n in _list(listed)], None)
     folders = sorted(f.name for f in root.iterdir() if f.is_dir())
     raise UserError(
         f"evaluation.{name}: neither {truth} nor {listed}{nearest(name, folders)}; "
@@ -62,95 +78,79 @@ def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
     )
 
 
+def evaluation(settings: Settings, images: Path, name: str) -> Evaluation:
+    """The set `name`: queries and database, or distractors."""
+    of = source(settings, name)
+    if of.known is None:
+        return _distractors(of)
+    return _benchmark(of, of.known, settings.crop_queries)
+
+
 def watched(settings: Settings, name: str) -> Watched:
     """The ground truth or list of the set `name`, and its images."""
-    folder = folder_at(settings.root, "datasets.revisitop.root") / name
-    truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
-    if truth.is_file():
-        known = ground_truth(truth)
-        return [
-            (folder, [truth.name, *(f"jpg/{n}.jpg" for n in known["qimlist"] + known["imlist"])])
-        ]
-    return [(folder, [listed.name, *(f"jpg/{n}" for n in _list(listed))])]
+    of = source(settings, name)
+    return [(of.folder, [of.file.name, *of.paths])]
 
 
 def status(settings: Settings, name: str) -> str:
     """What is in place of the set `name`, in a line; nothing is decoded. Raises UserError."""
-    folder = folder_at(settings.root, "datasets.revisitop.root") / name
-    truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
-    if truth.is_file():
-        known = ground_truth(truth)
-        names = [f"jpg/{n}.jpg" for n in known["qimlist"] + known["imlist"]]
-        refuse_missing(folder, names, f"unpack them into {folder}/jpg, without sub-folders")
-        counts = (len(known["qimlist"]), len(known["imlist"]))
-        whole = WHOLE.get(name, counts)
-        odd = "" if counts == whole else f" (the published set has {whole[0]} and {whole[1]})"
-        return f"{folder}: {counts[0]} queries, {counts[1]} images, all there{odd}"
-    if not listed.is_file():
-        raise UserError(f"{folder}: neither {truth.name} nor {listed.name}")
-    paths = [f"jpg/{n}" for n in _list(listed)]
-    some = paths[:: max(len(paths) // LOOKED_AT, 1)]
-    refuse_missing(folder, some, "of a sample; unpack all of the archives")
-    return f"{folder}: {len(paths)} distractors listed; {len(some)} looked for, there"
+    of = source(settings, name)
+    if of.known is None:
+        some = of.paths[:: max(len(of.paths) // LOOKED_AT, 1)]
+        refuse_missing(of.folder, some, "of a sample; unpack all of the archives")
+        return f"{of.folder}: {len(of.paths)} distractors listed; {len(some)} looked for, there"
+    refuse_missing(of.folder, of.paths, f"unpack them into {of.folder}/jpg, without sub-folders")
+    counts = (len(of.known["qimlist"]), len(of.known["imlist"]))
+    whole = WHOLE.get(name, counts)
+    odd = "" if counts == whole else f" (the published set has {whole[0]} and {whole[1]})"
+    return f"{of.folder}: {counts[0]} queries, {counts[1]} images, all there{odd}"
 
 
 def count_evaluation(settings: Settings, name: str) -> Counts:
     """Queries and database of the set `name`, or its distractors, as they are listed."""
-    folder = folder_at(settings.root, "datasets.revisitop.root") / name
-    truth, listed = folder / f"gnd_{name}.pkl", folder / f"{name}.txt"
-    if truth.is_file():
-        known = ground_truth(truth)
-        paths = [f"jpg/{n}.jpg" for n in known["qimlist"] + known["imlist"]]
-    elif listed.is_file():
-        paths = [f"jpg/{n}" for n in _list(listed)]
-    else:
-        raise UserError(f"{folder}: neither {truth.name} nor {listed.name}")
-    return Counts(len(paths), files=sample(folder, paths))
+    of = source(settings, name)
+    return Counts(len(of.paths), files=sample(of.folder, of.paths))
 
 
-def _questions(folder: Path, truth: Path, crop: bool) -> Evaluation:
+def _benchmark(of: Source, known: Map, crop: bool) -> Evaluation:
     """Queries first, then the database, as the ground truth lists them."""
-    known = ground_truth(truth)
-    database, asked = known["imlist"], known["qimlist"]
-    image_id = asked + database
-    path = [f"jpg/{name}.jpg" for name in image_id]
-    refuse_missing(folder, path, f"unpack them into {folder}/jpg, without sub-folders")
-    good = set(_whole(folder, path))
-    if cut := [p for p in path if p not in good]:
+    query, database = known["qimlist"], known["imlist"]
+    refuse_missing(of.folder, of.paths, f"unpack them into {of.folder}/jpg, without sub-folders")
+    good = set(_whole(of.folder, of.paths))
+    if cut := [p for p in of.paths if p not in good]:
         raise UserError(
-            f"{folder}: {len(cut)} of {len(path)} images are truncated: {named(cut)}; unpack the "
-            "archives again"
+            f"{of.folder}: {len(cut)} of {len(of.paths)} images are truncated: {named(cut)}; "
+            "unpack the archives again"
         )
-    box = np.full((len(image_id), 4), np.nan, dtype=np.float32)
+    box = np.full((len(of.paths), 4), np.nan, dtype=np.float32)
     if crop:
-        box[: len(asked)] = [one["bbx"] for one in known["gnd"]]
+        box[: len(query)] = [entry["bbx"] for entry in known["gnd"]]
     whole = "cut to their boxes" if crop else "whole images, not as the protocol says"
     return Evaluation(
-        root=folder,
-        image_id=image_id,
-        path=path,
-        role=["query"] * len(asked) + ["database"] * len(database),
+        root=of.folder,
+        image_id=query + database,
+        path=of.paths,
+        role=["query"] * len(query) + ["database"] * len(database),
         box=box,
         protocol="revisitop",
-        queries=questions(known),
+        queries=queries_by_id(known),
         notes=[f"queries: {whole}"],
     )
 
 
-def _distractors(folder: Path, listed: Path) -> Evaluation:
+def _distractors(of: Source) -> Evaluation:
     """The images of the list; those whose files end too soon are left out and counted."""
-    names = _list(listed)
-    refuse_missing(folder, [f"jpg/{name}" for name in names], f"unpack them into {folder}/jpg")
-    whole = _whole(folder / "jpg", names)
+    refuse_missing(of.folder, of.paths, f"unpack them into {of.folder}/jpg")
+    whole = _whole(of.folder, of.paths)
     notes = []
-    if len(whole) < len(names):
+    if len(whole) < len(of.paths):
         kept = set(whole)
-        cut = [name for name in names if name not in kept]
-        notes.append(f"{len(cut)} of {len(names)} left out, truncated: {named(cut)}")
+        cut = [p.removeprefix("jpg/") for p in of.paths if p not in kept]
+        notes.append(f"{len(cut)} of {len(of.paths)} left out, truncated: {named(cut)}")
     return Evaluation(
-        root=folder,
-        image_id=whole,
-        path=[f"jpg/{name}" for name in whole],
+        root=of.folder,
+        image_id=[p.removeprefix("jpg/") for p in whole],
+        path=whole,
         role=["distractor"] * len(whole),
         box=np.full((len(whole), 4), np.nan, dtype=np.float32),
         protocol="revisitop",
@@ -214,28 +214,29 @@ def ground_truth(path: Path) -> Map:
         raise UserError(f"{path}: not a pickle ({error}); download it again") from None
     if not isinstance(known, dict) or not {"imlist", "qimlist", "gnd"} <= set(known):
         raise UserError(f"{path}: no ground truth with imlist, qimlist and gnd")
-    database, asked, gnd = known["imlist"], known["qimlist"], known["gnd"]
-    if not (_names(database) and _names(asked) and isinstance(gnd, list)):
+    database, query, gnd = known["imlist"], known["qimlist"], known["gnd"]
+    if not (_names(database) and _names(query) and isinstance(gnd, list)):
         raise UserError(f"{path}: imlist and qimlist should be lists of names, gnd a list of maps")
-    if len(asked) != len(gnd):
-        raise UserError(f"{path}: {len(asked)} queries, but answers to {len(gnd)}")
-    names = asked + database
+    if len(query) != len(gnd):
+        raise UserError(f"{path}: {len(query)} queries, but {len(gnd)} entries in gnd")
+    names = query + database
     if twice := len(names) - len(set(names)):
         raise UserError(f"{path}: {twice} names occur twice in qimlist and imlist")
-    lists = [v for one in gnd if isinstance(one, dict) for v in one.values() if isinstance(v, list)]
+    values = [v for entry in gnd if isinstance(entry, dict) for v in entry.values()]
+    lists = [v for v in values if isinstance(v, list)]
     if sum(map(len, lists)) > len(raw):
         raise UserError(f"{path}: the same rows over and over; download it again")
-    for name, one in zip(asked, gnd, strict=True):
-        _check_query(one, len(database), f"{path}: query {name}")
+    for name, entry in zip(query, gnd, strict=True):
+        _check_query(entry, len(database), f"{path}: query {name}")
     return known
 
 
-def questions(known: Map) -> list[Map]:
-    """The queries of an official ground truth with their answers by id, as ours have them."""
+def queries_by_id(known: Map) -> list[Map]:
+    """The queries of an official ground truth with their lists by id, as ours have them."""
     database = known["imlist"]
     return [
-        {"image_id": name, **{level: [database[i] for i in one[level]] for level in LEVELS}}
-        for name, one in zip(known["qimlist"], known["gnd"], strict=True)
+        {"image_id": name, **{level: [database[i] for i in entry[level]] for level in LEVELS}}
+        for name, entry in zip(known["qimlist"], known["gnd"], strict=True)
     ]
 
 
@@ -243,19 +244,19 @@ def _names(values: Any) -> bool:
     return isinstance(values, list) and bool(values) and all(isinstance(v, str) for v in values)
 
 
-def _check_query(one: Any, images: int, where: str) -> None:
-    if not isinstance(one, dict) or not {"bbx", *LEVELS} <= set(one):
+def _check_query(entry: Any, images: int, where: str) -> None:
+    if not isinstance(entry, dict) or not {"bbx", *LEVELS} <= set(entry):
         raise UserError(f"{where}: expected bbx, {', '.join(LEVELS)}; is it the revisited set?")
     for level in LEVELS:
-        rows = one[level]
+        rows = entry[level]
         if not isinstance(rows, list) or not all(type(row) is int for row in rows):
             raise UserError(f"{where}: {level} is not a list of rows of imlist")
         if odd := [row for row in rows if not 0 <= row < images]:
             raise UserError(f"{where}: {level} has row {odd[0]}, but imlist has {images} images")
     for level, other in combinations(LEVELS, 2):
-        if both := set(one[level]) & set(one[other]):
+        if both := set(entry[level]) & set(entry[other]):
             raise UserError(f"{where}: row {min(both)} of imlist is in {level} and in {other}")
-    box = one["bbx"]
+    box = entry["bbx"]
     numbers = isinstance(box, list | tuple) and all(isinstance(v, int | float) for v in box)
     if not (numbers and len(box) == 4 and all(map(math.isfinite, box))):
         raise UserError(f"{where}: bbx is not four numbers")

@@ -70,8 +70,8 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
     """
     labels, labelled, unlabelled = _evaluated(settings)
     decoded = _frames(settings, labelled, unlabelled, "evaluation")
-    asked = {q: _whole(own, decoded) for q, own in labels.items() if q in decoded.count}
-    candidates = {c for own in asked.values() for c in own}
+    queries = {q: _whole(own, decoded) for q, own in labels.items() if q in decoded.count}
+    candidates = {c for own in queries.values() for c in own}
     kept = [i for i in [*labelled, *unlabelled] if i in decoded.count]
     role = {i: "distractor" for i in unlabelled}
     role |= {i: "database" if i in candidates else "query" for i in labelled}
@@ -89,7 +89,7 @@ def evaluation(settings: Settings, images: Path, name: str = "") -> Evaluation:
         queries=[
             {"image_id": q, "positive": [c for c in own if own[c]],
              "negative": [c for c in own if not own[c]]}
-            for q, own in asked.items()
+            for q, own in queries.items()
         ],
         notes=notes + decoded.notes(_listed(settings, "evaluation")),
         frames=decoded.frames(kept),
@@ -147,8 +147,8 @@ def status(settings: Settings, name: str) -> str:
     folder, present = _present(settings)
     if absent := sorted(labelled - present.keys()):
         raise UserError(f"{folder}: {len(absent)} labelled videos are not there: {named(absent)}")
-    here = sum(i in present for i in free)
-    return f"{folder}: {len(labelled)} labelled videos, {here} of {len(free)} unlabelled ones"
+    count = sum(i in present for i in free)
+    return f"{folder}: {len(labelled)} labelled videos, {count} of {len(free)} unlabelled ones"
 
 
 def _trained(settings: Settings) -> tuple[Labels, list[str]]:

@@ -37,7 +37,7 @@ def units(group: Array, image: Array) -> tuple[Array, Array, str]:
     of them show two images or more; else images with two views or more are.
     """
     for unit, item, name in ((group, image, "groups"), (image, np.arange(len(image)), "images")):
-        if _asking(unit, item) >= 2 * FEWEST:
+        if _queries(unit, item) >= 2 * FEWEST:
             return unit, item, name
     return np.full(len(image), -1), image, ""
 
@@ -83,18 +83,18 @@ def bounded(sample: Sample, bound: int) -> Sample:
 
 
 class LeaveOneOut:
-    """Mean average precision when rows of a sample ask for the others of their unit.
+    """Mean average precision when rows of a sample are queries for the others of their unit.
 
-    One row of an item asks (`query`, at most `queries`), all rows are searched. Each unit counts
-    the same. A negative as similar as a positive stands before it. Memory: one copy of the
+    One row of an item is a query (`query`, at most `queries`), all rows are searched. Each unit
+    counts the same. A negative as similar as a positive stands before it. Memory: one copy of the
     (queries, n) similarities.
     """
 
     def __init__(self, sample: Sample, queries: int) -> None:
         unit, item = sample.unit, sample.item
         first = np.r_[True, (np.diff(item) != 0) | (np.diff(unit) != 0)]
-        asks = Sample(np.flatnonzero(first), unit[first], item[first])
-        self.query = bounded(asks, queries).row
+        firsts = Sample(np.flatnonzero(first), unit[first], item[first])
+        self.query = bounded(firsts, queries).row
         starts = np.searchsorted(unit, unit[self.query])
         ends = np.searchsorted(unit, unit[self.query], side="right")
         columns = starts[:, None] + np.arange((ends - starts).max())
@@ -114,16 +114,16 @@ class LeaveOneOut:
         pairs = zip(similarity, wanted, strict=True)
         ahead = similarity.shape[1] - np.array([np.searchsorted(s, w) for s, w in pairs])
         precision = np.where(np.isfinite(wanted), self._rank / (self._rank + ahead), 0.0)
-        asks = self._count > 0
-        if not asks.any():
+        has_positives = self._count > 0
+        if not has_positives.any():
             return 0.0
-        unit = self._unit[asks]
-        sums = np.bincount(unit, precision.sum(1)[asks] / self._count[asks])
+        unit = self._unit[has_positives]
+        sums = np.bincount(unit, precision.sum(1)[has_positives] / self._count[has_positives])
         counts = np.bincount(unit)
         return 100 * float((sums[counts > 0] / counts[counts > 0]).mean())
 
 
-def _asking(unit: Array, item: Array) -> int:
+def _queries(unit: Array, item: Array) -> int:
     """How many units have two items or more."""
     inside = unit >= 0
     pairs = np.unique(np.stack([unit[inside], item[inside]], axis=1), axis=0)

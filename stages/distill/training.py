@@ -1,7 +1,6 @@
 """The training loop: replayed views in, better weights out; resumable to the same weights."""
 
 import io
-import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -18,14 +17,16 @@ from ..images.replay import CACHE_BYTES, Replay
 from ..images.sets import TrainSet
 from ..nets.embed import as_input
 from ..nets.prefetch import ahead
-from . import soundness
+from . import schedule, soundness
 from .averaging import Moving, State
 from .losses import Objective
+from .record import Record
 from .shipping import START, TRAINED, Candidate, Made, Probe, Score
 from .student import Student
 from .targets import Prototypes, Targets
 
 CHECKPOINT_SECONDS = 60.0
+UNREAD = 50  # losses that wait to be read from the device
 HELD_OUT_STEPS = 8  # batches of the held-out shard that the loss is measured on
 
 
@@ -44,15 +45,6 @@ class Plan:
     patience: int  # validations without a gain before it stops; 0: never
     seed: int
     average: str = "none"  # path, moving or none; the loop itself keeps the moving one only
-
-
-@dataclass
-class Best:
-    """The best weights so far, by a score that is better when higher."""
-
-    score: float
-    step: int
-    state: State
 
 
 class Loop:
@@ -80,13 +72,10 @@ class Loop:
         self.replay = Replay(views, plan.view_px, CACHE_BYTES // max(machine.workers(), 1))
         self.steps = plan.epochs * targets.steps
         self.step = 0  # steps done
-        self.best: Best | None = None
         self.start = snapshot(student)
         self.moving = Moving(student.state_dict()) if plan.average == "moving" else None
-        self.aps: dict[int, np.ndarray] = {}  # average precisions at the start, last and best step
-        self.history: list[dict[str, Any]] = []
-        self._optimizer = self._make_optimizer()
-        self._pending: list[Tensor] = []
+        self.record = Record()
+        self._optimizer = schedule.adam(student, plan.lr, plan.backbone_lr_scale, plan.weight_decay)
         self.diverged: soundness.Diverged | None = None  # where it did, and why
 
     def run(self, parts: runtime.Parts) -> None:
@@ -101,12 +90,9 @@ class Loop:
 
     def _go_back(self) -> None:
         """To the best weights that were measured, or the start; later steps are forgotten."""
-        self._pending, self.moving = [], None
-        self.step, state = (
-            (0, self.start) if self.best is None else (self.best.step, self.best.state)
-        )
+        self.moving, best = None, self.record.go_back()
+        self.step, state = (0, self.start) if best is None else (best.step, best.state)
         self.student.load_state_dict(state)
-        self.history = [h for h in self.history if "loss" in h or "validation_map" in h]
 
     def _run(self, parts: runtime.Parts) -> None:
         torch.manual_seed(self.plan.seed)
@@ -131,7 +117,7 @@ class Loop:
             if stop.asked:  # while it waited for a batch that did not come
                 self._checkpoint(parts)
                 raise KeyboardInterrupt
-        self._flush()
+        self.record.flush()
 
     def _unless_stopped(self, stop: runtime.Stop, batches: Iterator[Tensor]) -> Iterator[Tensor]:
         """`batches`, ending early where the loading processes heard of the stop first."""
@@ -141,21 +127,22 @@ class Loop:
             if not stop.asked:
                 raise
 
-    def measured(self) -> dict[int, float]:
-        """mAP on the validation groups, by step."""
-        return {h["step"]: h["validation_map"] for h in self.history if "validation_map" in h}
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """What was written down, step by step."""
+        return self.record.history
 
     def made(self) -> Made:
         """The weights at the start, the last and the best ones, with their scores."""
         first = self._candidate(0, self.start, 0.0)
         last = self._candidate(self.step, snapshot(self.student), 1.0) if self.step else first
-        best = last
-        if self.best is not None and self.best.step != self.step:
-            best = self._candidate(self.best.step, self.best.state, None if self.best.step else 0.0)
+        best, known = last, self.record.best
+        if known is not None and known.step != self.step:
+            best = self._candidate(known.step, known.state, None if known.step else 0.0)
         return Made(first, last, best, self.moving)
 
     def _candidate(self, step: int, state: State, share: float | None) -> Candidate:
-        ap = self.aps.get(step)
+        ap = self.record.aps.get(step)
         score = None if ap is None or self.probe is None else self.probe.score(ap)
         return Candidate(TRAINED if step else START, state, score, step, share)
 
@@ -167,16 +154,12 @@ class Loop:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
-        self._pending.append(loss.detach())
-        lr = self._optimizer.param_groups[0]["lr"]
-        self.history.append(
-            {"step": self.step + 1, "epoch": self.step // self.targets.steps, "lr": lr}
-        )
+        epoch = self.step // self.targets.steps
         self.step += 1
+        self.record.add_step(self.step, epoch, self._rate(), loss.detach())
         if self.moving is not None:
             self.moving.add(self.student.state_dict(), self.step)
-        if len(self._pending) >= 50:
-            self._flush()
+        self.record.flush(at_least=UNREAD)
 
     def loss(self, pixels: Tensor, targets: Targets, step: int) -> Tensor:
         """The objective on batch `step` of `targets`: anchors and positives are two forwards."""
@@ -207,29 +190,23 @@ class Loop:
 
     def _validate(self) -> None:
         """Measure, note it in the history, and remember the weights where they are the best."""
-        self._flush()
+        self.record.flush()
         score = None
         entry: dict[str, Any] = {"step": self.step}
         if self.step and not soundness.finite(self.student.state_dict()):
             raise soundness.Diverged("a weight is NaN or infinity", self.step, self._rate())
+        ap = None
         if self.probe is not None:
             measured = self._probed()
-            self.aps[self.step] = measured.ap
-            score = entry["validation_map"] = measured.map
+            ap, score = measured.ap, measured.map
+            entry["validation_map"] = score
             if np.isfinite(measured.error):
                 entry["validation_error"] = measured.error
         if self.targets.held_out is not None and self.step:
             loss = entry["held_out_loss"] = self._held_out_loss()
             soundness.refuse_score("loss on the held-out batches", loss, self.step, self._rate())
             score = -loss if score is None else score
-        if self.history and self.history[-1]["step"] == self.step:
-            self.history[-1].update(entry)
-        elif len(entry) > 1:
-            self.history.append(entry)
-        if score is not None and (self.best is None or score > self.best.score):
-            self.best = Best(score, self.step, snapshot(self.student))
-        kept = (0, self.step, -1 if self.best is None else self.best.step)
-        self.aps = {step: ap for step, ap in self.aps.items() if step in kept}
+        self.record.add_measure(entry, score, ap, lambda: snapshot(self.student))
 
     def _probed(self) -> Score:
         """The measure of the probe. Raises Diverged where it is no number after a step."""
@@ -258,49 +235,24 @@ class Loop:
         return float(np.mean(losses))
 
     def _patience_is_over(self) -> bool:
-        if self.best is None or not self.plan.patience or not self.plan.validate_every:
+        best = self.record.best
+        if best is None or not self.plan.patience or not self.plan.validate_every:
             return False
-        return self.step - self.best.step >= self.plan.patience * self.plan.validate_every
+        return self.step - best.step >= self.plan.patience * self.plan.validate_every
 
     def _every(self, steps: int) -> bool:
         return bool(steps) and self.step % steps == 0
 
-    def _flush(self) -> None:
-        """Move pending losses into the history (one wait for the device, not one a step)."""
-        if self._pending:
-            rows = [h for h in self.history if "lr" in h][-len(self._pending) :]
-            values = torch.stack(self._pending).tolist()
-            for row, value in zip(rows, values, strict=True):
-                if math.isfinite(value):
-                    row["loss"] = value
-            self._pending = []
-            soundness.refuse_losses(values, rows[0]["step"], [row["lr"] for row in rows])
-
-    def _make_optimizer(self) -> torch.optim.Adam:
-        head = [] if self.student.head is None else list(self.student.head.parameters())
-        groups = [
-            {"params": head, "scale": 1.0},
-            {
-                "params": list(self.student.backbone.parameters()),
-                "scale": self.plan.backbone_lr_scale,
-            },
-        ]
-        return torch.optim.Adam(groups, lr=self.plan.lr, weight_decay=self.plan.weight_decay)
-
     def _set_rate(self) -> None:
-        lr = rate(self.step, self.steps, self.plan.lr, self.plan.final_lr)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr * group["scale"]
+        lr = schedule.rate(self.step, self.steps, self.plan.lr, self.plan.final_lr)
+        schedule.set_rate(self._optimizer, lr)
 
     def _checkpoint(self, parts: runtime.Parts) -> None:
-        self._flush()
-        best = None if self.best is None else vars(self.best)
+        self.record.flush()
         state = {
-            "step": self.step, "student": self.student.state_dict(), "best": best,
-            "optimizer": self._optimizer.state_dict(), "history": self.history,
-            "random": torch.get_rng_state(),
+            "step": self.step, "student": self.student.state_dict(), **self.record.state(),
+            "optimizer": self._optimizer.state_dict(), "random": torch.get_rng_state(),
             "moving": None if self.moving is None else self.moving.state,
-            "aps": {step: torch.from_numpy(ap) for step, ap in self.aps.items()},
         }  # fmt: skip
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -313,19 +265,13 @@ class Loop:
         state = torch.load(io.BytesIO(raw.tobytes()), map_location="cpu", weights_only=True)
         self.student.load_state_dict(state["student"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self.step, self.history = state["step"], state["history"]
-        self.best = None if state["best"] is None else Best(**state["best"])
-        self.aps = {step: ap.numpy() for step, ap in state["aps"].items()}
+        self.step = state["step"]
+        self.record.restore(state)
         if self.moving is not None:
             self.moving.state = {k: v.to(self.device) for k, v in state["moving"].items()}
         torch.set_rng_state(state["random"])
         console.say(f"going on after step {self.step} of {self.steps}")
         return True
-
-
-def rate(step: int, steps: int, first: float, last: float) -> float:
-    """Learning rate before `step` of `steps`: half a cosine from `first` to `last`."""
-    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
 
 
 def snapshot(student: Student) -> State:

@@ -1,14 +1,14 @@
 """Which whitening: method, dimensions, exponent and shrinkage, by retrieval on what was left out.
 
 The training groups are halved by seed. A whitening fitted on one half ranks the stored views of the
-other, one view of an image asking, and the other way round. No whitening at all (`none`) is among
-the candidates. Taken is the best mean of both halves. Nothing is fitted twice: a prefix of whitened
+other, one view of an image as the query, and the other way round. No whitening at all (`none`) is
+among the candidates. Taken is the best mean of both halves. Nothing is fitted twice: a prefix of whitened
 coordinates is the smaller whitening, so similarities are summed along the dimensions; the powers of
 one spectrum are all exponents; the within-group covariance shrunk towards the identity keeps its
 eigenvectors, so that one decomposition of it serves every shrinkage.
 
 Bounds, whatever the size of the training set: a half is fitted on at most FIT_ROWS rows and scored
-on at most SCORED_ROWS, of which QUERIES ask, drawn by seed. Of width d that is 16 FIT_ROWS d +
+on at most SCORED_ROWS, with QUERIES queries, drawn by seed. Of width d that is 16 FIT_ROWS d +
 8 QUERIES SCORED_ROWS + 48 d^2 bytes: 1 GB at d = 2048. Time: two d x d decompositions a half and
 one more a shrinkage, and QUERIES x SCORED_ROWS x d products an exponent or shrinkage: seconds at
 the demo's size, minutes at most.
@@ -38,7 +38,7 @@ BLOCK_ROWS = 4_096
 
 @dataclass(frozen=True)
 class Knobs:
-    """What is asked for; `auto` is what may be chosen."""
+    """What params.yaml says; `auto` is what may be chosen."""
 
     method: Literal["auto", "none", "pca", "learned"]
     dim: int | Auto
@@ -202,8 +202,8 @@ def leaders(choice: Choice) -> list[tuple[Candidate, float]]:
     """The best candidate of each method, best first, for people to read."""
     scores = choice.scores
     methods = sorted({c.method for c in scores})
-    found = [best({c: s for c, s in scores.items() if c.method == m}) for m in methods]
-    return sorted(((c, scores[c]) for c in found), key=lambda cs: -cs[1])
+    bests = [best({c: s for c, s in scores.items() if c.method == m}) for m in methods]
+    return sorted(((c, scores[c]) for c in bests), key=lambda cs: -cs[1])
 
 
 def unmeasured(knobs: Knobs, own: int) -> Candidate:

@@ -29,8 +29,9 @@ def to_srgb(base: Image.Image, info: dict[Any, Any]) -> Image.Image:
         lab = ImageCms.createProfile("LAB")
         return _applied(_built(ImageCms.ImageCmsProfile(lab), "LAB"), base)
     profile = info.get("icc_profile")
-    if not profile and base.mode == "RGB" and "srgb" not in info and info.get("gamma"):
+    if not profile and base.mode in ("L", "RGB") and "srgb" not in info and info.get("gamma"):
         profile = _stated(info["gamma"], tuple(info.get("chromaticity") or SRGB))
+        base = base.convert("RGB")  # greys too, as browsers show them
     transform = _transform(bytes(profile), base.mode) if profile else None
     return base.convert("RGB") if transform is None else _applied(transform, base)
 

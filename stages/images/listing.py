@@ -68,7 +68,7 @@ def listed(source: Path) -> tuple[Path, list[str]]:
             lines = lists.read_lines(source)
         except UserError as error:
             raise UserError(f"{error}; expected an image, or a list of paths") from None
-        paths = lists.resolved(root, [line for _, line in lines])
+        paths = _once(source, lists.resolved(root, [line for _, line in lines]))
     else:
         raise UserError(f"{source}: no such file or folder")
     if not paths:
@@ -94,13 +94,22 @@ def listed_videos(source: Path) -> tuple[Path, list[str]]:
         lines = [line for _, line in lists.read_lines(source)] if source.is_file() else []
     except UserError:  # an image
         lines = []
-    videos = [line for line in lines if is_video(Path(line.strip()))]
-    if videos and (others := [line for line in lines if not is_video(Path(line.strip()))]):
+    videos = [line for line in lines if is_video(Path(lists.unquoted(line)))]
+    if videos and (others := sorted(set(lines).difference(videos))):
         raise UserError(
             f"{source}: names videos and {others[0]}, which is none; describe videos and images "
             "one after the other"
         )
-    return source.parent, lists.resolved(source.parent, videos)
+    return source.parent, _once(source, lists.resolved(source.parent, videos))
+
+
+def _once(source: Path, paths: list[str]) -> list[str]:
+    """The paths of a list, each once; says how many it names again."""
+    once = dict.fromkeys(paths)
+    if again := len(paths) - len(once):
+        first = next(p for p in once if paths.count(p) > 1)
+        console.say(f"{source}: {again} lines name an image again, which counts once: {first}")
+    return list(once)
 
 
 def is_video(path: Path) -> bool:

@@ -19,8 +19,8 @@ UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """(number from 1, line) of each line of a text in UTF-8 that is not blank. Raises UserError.
 
-    A byte-order mark is no part of the first line; lines end with \\n or \\r\\n and nothing else.
-    Spaces at their ends are kept: names of files may have them.
+    A byte-order mark is no part of the first line; lines end with \\n or \\r\\n and nothing else,
+    but for a text whose lines all end with \\r. Spaces at their ends are kept: names may have them.
     """
     try:
         with open(path, "rb") as file:
@@ -34,18 +34,27 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         raise UserError(f"{path}: not a text in UTF-8") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
-    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    old_mac = "\n" not in text and text.rstrip("\r").count("\r") > 0
+    lines = (line.removesuffix("\r") for line in text.split("\r" if old_mac else "\n"))
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def resolved(root: Path, names: Iterable[str]) -> list[str]:
     """Each of `names`, relative to `root`, as the file is called: as it is where there is one.
 
-    Else the file of the same name without the spaces around it, with slashes for backslashes, or
-    with its letters composed otherwise, where there is exactly one; else as it is.
+    Else the file of the same name without the spaces or the quotes around it, with slashes for
+    backslashes, or with its letters composed otherwise, where there is exactly one; else as it is.
     """
-    there = _Names(root)
-    return [there.resolved(name) for name in names]
+    files = _Names(root)
+    return [files.resolved(name) for name in names]
+
+
+def unquoted(name: str) -> str:
+    """A name without spaces around it, and without the quotes of Explorer's "Copy as path"."""
+    name = name.strip()
+    if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
+        return name[1:-1].replace('""', '"')
+    return name
 
 
 class _Names:
@@ -56,13 +65,15 @@ class _Names:
         self.inside: dict[str, dict[str, list[str]]] = {}
 
     def resolved(self, name: str) -> str:
+        inner = unquoted(name)
         slashed = name.replace("\\", "/")
-        for candidate in (name, name.strip(), slashed, slashed.strip()):
+        plain = inner.replace("\\", "/")
+        for candidate in (name, name.strip(), slashed, slashed.strip(), inner, plain):
             if self._is(candidate):
                 return candidate
-        for candidate in (name, slashed.strip()):
-            if not os.path.isabs(candidate) and (found := self._composed_otherwise(candidate)):
-                return found
+        for candidate in (name, plain):
+            if not os.path.isabs(candidate) and (composed := self._composed_otherwise(candidate)):
+                return composed
         return name
 
     def _is(self, path: str) -> bool:

@@ -85,8 +85,8 @@ def described(images: EvaluationSet, rows: Any) -> np.ndarray:
     if not images.own:
         return np.ones(count, bool)
     starts = range(0, count, ROWS)
-    there = [~np.isnan(np.asarray(rows[s : s + ROWS])).any(axis=1) for s in starts]
-    good = np.concatenate([*there, np.zeros(0, bool)])
+    whole = [~np.isnan(np.asarray(rows[s : s + ROWS])).any(axis=1) for s in starts]
+    good = np.concatenate([*whole, np.zeros(0, bool)])
     lost = np.flatnonzero(~good)
     lines = [why_not(images.file(i)) or f"{images.file(i)}: not described" for i in lost[:SHOWN]]
     if not good.any():

@@ -34,14 +34,14 @@ def depth(file: Any) -> int:
 
 def small_chunks(file: Any, names: tuple[bytes, ...] = (b"sBIT",)) -> dict[bytes, bytes]:
     """Contents of the chunks `names` that come before the pixels."""
-    found: dict[bytes, bytes] = {}
+    contents: dict[bytes, bytes] = {}
     for name, start, length in chunks(file):
         if name == b"IDAT":
             break
         if name in names and length < LONG:
             file.seek(start)
-            found[name] = file.read(length)
-    return found
+            contents[name] = file.read(length)
+    return contents
 
 
 def has_long_metadata(file: Any) -> bool:
@@ -94,8 +94,8 @@ def _length_of_text(name: bytes, content: bytes) -> int:
 
 
 def _profile(content: bytes) -> bytes | None:
-    found = _inflated(content[content.find(b"\0") + 2 :], MOST_PROFILE + 1)
-    return found if 0 < len(found) <= MOST_PROFILE else None
+    profile = _inflated(content[content.find(b"\0") + 2 :], MOST_PROFILE + 1)
+    return profile if 0 < len(profile) <= MOST_PROFILE else None
 
 
 def _inflated(data: bytes, most: int) -> bytes:

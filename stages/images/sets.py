@@ -1,4 +1,4 @@
-"""What the prepared files say, checked once when they are read: images, views, sets, answers."""
+"""What the prepared files say, checked once when they are read: images, views, sets."""
 
 import hashlib
 import os
@@ -224,9 +224,9 @@ def image_digest(root: Path, paths: Iterable[str], frames: np.ndarray | None = N
     What did not change since it was read is not read again (`core/seen_files.py`).
     """
     names = list(paths if frames is None else _frame_paths(paths, frames))
-    found = seen_files.Contents(root)
-    digests = found.digests(names, "reading images")
-    found.save()
+    contents = seen_files.Contents(root)
+    digests = contents.digests(names, "reading images")
+    contents.save()
     if missing := [n for n, d in zip(names, digests, strict=True) if d == seen_files.NONE]:
         raise UserError(f"{root}: {len(missing)} images are missing, the first: {missing[0]}")
     return seen_files.digest_of_pairs(names, digests)

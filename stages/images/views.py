@@ -13,7 +13,10 @@ import numpy as np
 
 COLUMNS = ("x", "y", "width", "height", "flip")
 AREA = (0.4, 1.0)  # share of the image that a crop covers
-QUERY_AREA = (0.2, 0.5)  # the same of a crop that asks in validation: harder than those trained on
+QUERY_AREA = (
+    0.2,
+    0.5,
+)  # the same of a crop that is a query in validation: harder than those trained on
 ASPECT = (3 / 4, 4 / 3)  # of the crop, relative to the image's own
 FLIP = 0.5  # probability
 VIDEO_COLUMNS = (
@@ -36,7 +39,7 @@ def draw(seed: int, image_id: str, number: int) -> np.ndarray:
 
 
 def draw_query(seed: int, image_id: str, number: int) -> np.ndarray:
-    """One crop that asks for its image's group, as `draw`; never flipped."""
+    """One crop that is a query for its image's group, as `draw`; never flipped."""
     uniform = _uniform([f"{seed}/query/{number}/{image_id}"])
     uniform[:, 4] = 1.0
     return _boxes(uniform, QUERY_AREA)[0]

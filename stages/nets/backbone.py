@@ -69,13 +69,13 @@ class Backbone(nn.Module):
         Raises UserError, beginning with `where`, with the nearest sides that the network takes.
         """
         m, least = self.sizes.multiple, self.sizes.least
-        told = f"{where}: {self.name} does not take {side} x {side}"
+        refusal = f"{where}: {self.name} does not take {side} x {side}"
         if side < least:
-            raise UserError(f"{told}; give {least} or more" + (f", a multiple of {m}" * (m > 1)))
+            raise UserError(f"{refusal}; give {least} or more" + (f", a multiple of {m}" * (m > 1)))
         if side % m:
             below, above = side // m * m, (side // m + 1) * m
             near = f"{below} or {above}" if below >= max(least, m) else str(above)
-            raise UserError(f"{told}; give a multiple of {m} ({near})")
+            raise UserError(f"{refusal}; give a multiple of {m} ({near})")
         tried = side if side <= TRIED else TRIED + side % TRIED
         training = self.training
         try:
@@ -86,7 +86,7 @@ class Backbone(nn.Module):
         except REFUSED as error:
             line = str(error).split("\n")[0][:150]
             own = getattr(self.net, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[-1]
-            raise UserError(f"{told} ({line}); it was trained at {own} x {own}") from None
+            raise UserError(f"{refusal} ({line}); it was trained at {own} x {own}") from None
         finally:
             self.train(training)
 

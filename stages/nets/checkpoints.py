@@ -92,14 +92,14 @@ def bare(state: State, own: Collection[str] | None = None) -> tuple[State, str]:
     """
     taken = ""
     while state and not (own and any(k in own for k in state)):
-        found = [w for w in WRAPPERS if any(k.startswith(w) for k in state)]
-        everywhere = all(k.startswith(found[0]) for k in state) if found else False
-        if len(found) != 1 or (own is None and (found[0] in PART or not everywhere)):
+        wrappers = [w for w in WRAPPERS if any(k.startswith(w) for k in state)]
+        everywhere = all(k.startswith(wrappers[0]) for k in state) if wrappers else False
+        if len(wrappers) != 1 or (own is None and (wrappers[0] in PART or not everywhere)):
             break
-        names = {k: k.removeprefix(found[0]) for k in state}
+        names = {k: k.removeprefix(wrappers[0]) for k in state}
         if len(set(names.values())) < len(names):
             break  # two copies at once: whose they are is not to be guessed
-        state, taken = {names[k]: v for k, v in state.items()}, taken + found[0]
+        state, taken = {names[k]: v for k, v in state.items()}, taken + wrappers[0]
     return state, taken
 
 
@@ -169,5 +169,7 @@ def _reason(path: Path, error: Exception) -> str:
             f"holds {match[1]}, which is no weight and is not executed; "
             f"`whiten-mtd convert {path} {path.stem}.safetensors` takes the tensors out"
         )
+    if "Weights only load failed" in str(error):
+        return "neither safetensors nor a checkpoint of torch.save, or only half of one"
     line = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
     return f"cannot be read as weights ({line}): half a file?"

@@ -54,9 +54,9 @@ def cached(name: str) -> Path | None:
     if cfg.hf_hub_id:
         repo, revision = _repository(cfg)
         for file in _names(cfg):
-            found = try_to_load_from_cache(repo, file, revision=revision)
-            if isinstance(found, str):
-                return Path(found)
+            path_in_cache = try_to_load_from_cache(repo, file, revision=revision)
+            if isinstance(path_in_cache, str):
+                return Path(path_in_cache)
     if cfg.url:
         path = Path(torch.hub.get_dir(), "checkpoints", _name_in(cfg.url))
         return path if path.is_file() else None

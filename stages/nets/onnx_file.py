@@ -106,10 +106,12 @@ def _external(data: memoryview, message: str, depth: int) -> bool:
         if message == "tensor":
             if field == EXTERNAL_DATA or (field == DATA_LOCATION and value not in (0, None)):
                 return True
-        elif isinstance(value, memoryview) and field in FIELDS[message]:
-            found = _external(value, FIELDS[message][field], depth + 1)
-            if found:
-                return True
+        elif (
+            isinstance(value, memoryview)
+            and field in FIELDS[message]
+            and _external(value, FIELDS[message][field], depth + 1)
+        ):
+            return True
     return False
 
 

@@ -73,6 +73,11 @@ def fill(model: torch.nn.Module, state: State, where: str, unused: tuple[str, ..
 
 def _refuse_numbers(state: State, own: State, where: str) -> None:
     """Raise UserError where a weight is not finite, or whole numbers stand for real ones."""
+    if odd := [k for k, v in state.items() if v.is_meta or v.layout != torch.strided]:
+        raise UserError(
+            f"{where}: {odd[0]} ({len(odd)} such) holds no numbers, or a sparse matrix; save the "
+            "weights as plain tensors"
+        )
     floats = {k: v for k, v in state.items() if own[k].is_floating_point()}
     if whole := [k for k, v in floats.items() if not v.is_floating_point()]:
         raise UserError(

@@ -40,7 +40,7 @@ class Described:
 def mapped(function: Callable[..., Array], *rows: Any) -> Any:
     """`function` of rows in the same places: of arrays now, of Rows or Clips when they are read."""
     if isinstance(rows[0], Clips):
-        return video.lazily(function, *rows)
+        return Clips(Mapped(function, *(clips.rows for clips in rows)), rows[0].start)
     if all(isinstance(r, np.ndarray) for r in rows):
         return function(*rows)
     return Mapped(function, *rows)
@@ -100,7 +100,7 @@ class Benchmark:
         rows = stored["descriptor"]
         about = (int(rows.shape[1]), rows.dtype, stored.attributes)
         if self.images.start is not None:
-            clips = Clips((rows,), self.images.start)
+            clips = Clips(rows, self.images.start)
             return Described(clips.take(self.query), clips, *about)
         database: Rows = Picked(rows, self.own)
         if self.distractors is not None and self.distractor_set is not None:

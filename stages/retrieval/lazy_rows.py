@@ -59,10 +59,10 @@ class Joined:
         part = np.searchsorted(self._ends, index, side="right") - 1
         out: Array | None = None
         for p in np.unique(part):
-            here = part == p
-            rows = self.parts[p][index[here] - self._ends[p]]
+            of_part = part == p
+            rows = self.parts[p][index[of_part] - self._ends[p]]
             out = np.empty((len(index), rows.shape[1]), rows.dtype) if out is None else out
-            out[here] = rows
+            out[of_part] = rows
         return self.parts[0][:0] if out is None else out
 
     def _slice(self, start: int, stop: int) -> Array:

@@ -1,9 +1,9 @@
 """How well a network retrieves on the validation groups, and how far that figure can be trusted.
 
-Crops ask and whole images are searched: a query shows a part of its image, 20 to 50 % of the area,
-as large as a training view. Its own image is neither positive nor negative. Whole images as
-queries are too easy where a group's images are alike, and then rank students badly (docs,
-Students). Of a video every frame is cropped by one box.
+Crops are the queries and whole images are searched: a query shows a part of its image, 20 to 50 %
+of the area, as large as a training view. Its own image is neither positive nor negative. Whole
+images as queries are too easy where a group's images are alike, and then rank students badly. Of a
+video every frame is cropped by one box.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,13 @@ from ..nets.embed import descriptors
 from . import metrics, protocols, rank, video
 from .ground_truth import GroundTruth
 
-CROPS = 1  # that ask for each image
+CROPS = 1  # of each image, as queries
 SEED = 0  # of the crops: the same for every training, so that trainings can be compared
 
 
 @dataclass(frozen=True)
 class Score:
-    """`ap` (q,) percent of each query, `group` (q,) the group that it asks for.
+    """`ap` (q,) percent of each query, `group` (q,) the group that it is of.
 
     `map` is their mean and `error` its standard error over groups, both percent; the error is
     infinite where there are less than two groups.
@@ -57,9 +57,9 @@ class Score:
 class Probe:
     """Average precision of a network on fixed images that fit in memory.
 
-    `pixels`: (h, w, 3) uint8 of each image searched; `query` the rows that ask, again and again
-    where several crops of an image do; `lists` by query the rows of each list of `protocol`;
-    `crops` the pixels that ask, by query, where it is not the images themselves. Where `start`
+    `pixels`: (h, w, 3) uint8 of each image searched; `query` the rows of the queries, one
+    several times where it has several crops; `lists` by query the rows of each list of `protocol`;
+    `crops` the pixels of the queries, where it is not the images themselves. Where `start`
     (n + 1,) is given the images are the frames of videos, rows are videos, compared by chamfer, and
     `crops` are those of all frames of the queries. `files`: what an error calls the images.
     """
@@ -93,15 +93,15 @@ class Probe:
         was_training = net.training
         descriptor = self.descriptors(net.eval())
         net.train(was_training)
-        searched, asking = descriptor[: self._searched], descriptor[self._searched :]
+        database, query = descriptor[: self._searched], descriptor[self._searched :]
         if self._start is None:
-            asking = asking if self._cropped else searched[self._query]
-            ranks = rank.ranks(asking, searched, self._lists)
+            query = query if self._cropped else database[self._query]
+            ranks = rank.ranks(query, database, self._lists)
         else:
-            clips = video.Clips((searched,), self._start)
+            clips = video.Clips(database, self._start)
             queries = clips.take(self._query)
             if self._cropped:
-                queries = video.Clips((asking,), queries.start)
+                queries = video.Clips(query, queries.start)
             ranks = video.ranks(video.similarities(queries, clips, "chamfer"), self._lists)
         return self.score(np.array(self._protocol.per_query(ranks)[self._protocol.main]))
 
@@ -134,7 +134,7 @@ class Probe:
 def read(prepared: Path, image_px: int, view_px: int, crops: int = CROPS) -> Probe | None:
     """Retrieval on the validation groups; None where there are none.
 
-    `crops` of each image ask, at `view_px`; whole images are searched, at `image_px`.
+    `crops` of each image are queries, at `view_px`; whole images are searched, at `image_px`.
     """
     images = EvaluationSet.read(prepared / "validation.h5")
     if not len(images.image_id):
@@ -147,9 +147,9 @@ def read(prepared: Path, image_px: int, view_px: int, crops: int = CROPS) -> Pro
     query = np.repeat([row[q.image_id] for q in truth.queries], crops)
     lists = [q.lists for q in truth.queries for _ in range(crops)]
     numbers = np.tile(np.arange(crops), len(truth.queries))
-    asking = list(_crops(images, query, numbers, view_px))
+    shown = list(_crops(images, query, numbers, view_px))
     name = truth.protocol.name
-    return Probe(pixels, query, lists, start=images.start, protocol=name, files=paths, crops=asking)
+    return Probe(pixels, query, lists, start=images.start, protocol=name, files=paths, crops=shown)
 
 
 def _crops(

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import rank
+from .lazy_rows import Array, Picked, Rows
 
-Array = np.ndarray
 BLOCK_FRAMES = 4096  # frames of candidates multiplied at a time, more where one video has more
 PRODUCT_BYTES = 1 << 26  # of one product: so many frames of queries at a time
 TINY = 1e-12
@@ -25,15 +25,10 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Clips:
-    """Videos as the descriptors of their frames: video i has rows start[i] to start[i + 1].
+    """Videos as the descriptors of their frames: video i has rows start[i] to start[i + 1]."""
 
-    `parts` are arrays of as many rows each, memory maps as a rule; `rows` reads a slice of all of
-    them and makes it what the descriptors are (whitened, say, or concatenated).
-    """
-
-    parts: tuple[Array, ...]
+    rows: Rows  # read when they are needed: a memory map, or computed from one
     start: Array  # (n + 1,) int64
-    rows: Callable[..., Array] = lambda x: np.asarray(x, dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -45,31 +40,16 @@ class Clips:
             limit = self.start[first] + frames
             last = max(int(np.searchsorted(self.start, limit, side="right")) - 1, first + 1)
             span = slice(int(self.start[first]), int(self.start[last]))
-            made = self.rows(*(part[span] for part in self.parts))
-            yield first, made.astype(np.float32, copy=False), self.start[first:last] - span.start
+            frames_of = np.asarray(self.rows[span], dtype=np.float32)
+            yield first, frames_of, self.start[first:last] - span.start
             first = last
 
     def take(self, videos: Array) -> "Clips":
-        """Some of the videos, in the order given, their frames copied: for queries."""
+        """Some of the videos, in the order given."""
         count = np.diff(self.start)[videos]
         start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
         frame = np.repeat(self.start[videos] - start[:-1], count) + np.arange(start[-1])
-        return Clips(tuple(part[frame] for part in self.parts), start, self.rows)
-
-
-def lazily(work: Callable[..., Array], *rows: "Clips | Array") -> "Clips | Array":
-    """`work(*rows)`, of videos only when their frames are read."""
-    clips = [r for r in rows if isinstance(r, Clips)]
-    if not clips:
-        return work(*rows)
-    sizes = np.cumsum([len(c.parts) for c in clips])[:-1]
-
-    def read(*parts: Array) -> Array:
-        groups = np.split(np.arange(len(parts)), sizes)
-        made = [c.rows(*(parts[i] for i in g)) for c, g in zip(clips, groups, strict=True)]
-        return work(*made)
-
-    return Clips(tuple(p for c in clips for p in c.parts), clips[0].start, read)
+        return Clips(Picked(self.rows, frame), start)
 
 
 def similarities(query: Clips, database: Clips, kind: str, videos: Array | None = None) -> Array:

@@ -27,4 +27,4 @@ def forms(given: Parameters) -> Iterator[Finding]:
             if "." not in name:
                 yield True, given.place(name)
         except UserError as error:
-            yield from ((False, line) for line in str(error).splitlines())
+            yield from ((False, line) for line in error.lines)

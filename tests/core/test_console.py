@@ -1,11 +1,17 @@
 """Time to go is that of the stage, and is not promised before it can be told."""
 
+import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from project import ROOT
 
 from stages.core import console
+from stages.core.errors import UserError
 
 
 @pytest.fixture
@@ -85,3 +91,38 @@ def test_a_bar_on_a_terminal_counts_the_same(
         0, 1, 2, 3, 4,
     ]  # fmt: skip
     assert whole.done == 30 and "views" in capsys.readouterr().err
+
+
+def test_a_name_cannot_end_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("a\nb\tc.jpg: no such image", "the second line")
+    assert lines(capsys) == [r"a\u000ab\u0009c.jpg: no such image", "the second line"]
+
+
+def test_mistakes_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    app = console.app()
+
+    @app.command()
+    def main() -> None:
+        raise UserError("params.yaml: a\nb is unknown", "params.yaml: c is missing")
+
+    assert console.run(app, []) == 2
+    first, second = lines(capsys)
+    assert first == r"error: params.yaml: a\u000ab is unknown"
+    assert second == "error: params.yaml: c is missing"
+
+
+def test_a_mistake_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(UserError("a", "b")))
+    assert error.lines == ("a", "b") and str(error) == "a\nb"
+
+
+def test_whoever_stops_reading_the_result_stops_no_work(tmp_path: Path) -> None:
+    program = (
+        "from stages.core import console\n"
+        "for _ in range(20000): console.result('a line')\n"
+        f"open({str(tmp_path / 'done')!r}, 'w').close()\n"
+    )
+    command = f'{sys.executable} -c "$0" | head -1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command, program], capture_output=True, cwd=ROOT)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert done.stdout == b"a line\n" and (tmp_path / "done").exists()

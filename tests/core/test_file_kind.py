@@ -37,6 +37,9 @@ def tar_of(*names: str) -> bytes:
         (lzma.compress(b"weights"), "unxz"),
         (tar_of("sys_info", "pickle", "storages", "tensors"), "torch 0.1"),
         (tar_of("net.pth"), "tar xf"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "is HDF5, as Keras writes it, not of torch"),
+        (b"GGUF\3\0\0\0", "is GGUF"),
+        (b"\x93NUMPY\1\0", "an array of numpy"),
         (b"Access to model x is restricted.\nPlease log in.", "is a text ('Access to model x"),
     ],
 )

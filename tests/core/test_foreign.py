@@ -141,6 +141,9 @@ def virtual(f: h5py.File) -> None:
         (change(replaced("descriptor", shape=(1 << 40, DIM), chunks=(1, DIM))), "claims more rows"),
         (change(replaced("descriptor", shape=(1 << 30, DIM), chunks=(1 << 27, DIM))), "claims"),
         (change(linked), "is a link"), (change(virtual), "stored elsewhere"),
+        (change(replaced("descriptor", data=ROWS > 0)), "type bool, which is not read; write it"),
+        (change(replaced("descriptor", data=ROWS + 0j)), "complex64, which is not read; write it"),
+        (change(replaced("descriptor", shape=(N, DIM))), "has no data; write it so"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_one_line(

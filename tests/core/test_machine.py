@@ -3,10 +3,12 @@
 import ast
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from project import ROOT, run
 
 from stages.core import console, machine
 from stages.core.errors import UserError
@@ -44,6 +46,39 @@ def test_one_folder_of_unfinished_work(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("WHITEN_MTD_SCRATCH", str(tmp_path / "else"))
     console.keep_time("dvc.yaml:extract@a", 0.0)
     assert (tmp_path / "else/times/extract@a.json").is_file()
+
+
+def test_threads_sleep_soon_where_others_want_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", *machine.SHORT_SPIN):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(machine, "cores", lambda: 4)
+    machine.spin_briefly(1)
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # its owner has chosen
+    machine.spin_briefly(9)
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    for name in machine.SHORT_SPIN:
+        monkeypatch.setenv(name, "")  # so that what is set below is taken back
+        monkeypatch.delenv(name)
+    machine.spin_briefly(2)
+    assert {n: os.environ[n] for n in machine.SHORT_SPIN} == machine.SHORT_SPIN
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="nobody counts what runs here")
+def test_a_stage_beside_busy_programs_spins_briefly() -> None:
+    code = "import sys; sys.argv = ['-m']; import stages, os; print(os.environ['GOMP_SPINCOUNT'])"
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(2 * machine.cores())
+    ]
+    try:
+        assert machine.others_running() >= machine.cores()
+        assert run(sys.executable, "-c", code, cwd=ROOT).stdout.strip() == "1000"
+    finally:
+        for program in busy:
+            program.kill()
+            program.wait()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

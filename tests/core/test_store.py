@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays_of
 
-from stages.core import files, store
+from stages.core import files, hdf5, seen_files, store
 from stages.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -381,3 +382,37 @@ def test_any_arrays_and_texts_come_back_as_written(
     stored = store.Stored(file, "train")
     assert stored["x"].tobytes() == values.tobytes() and stored["x"].dtype == values.dtype
     assert stored["name"].tolist() == names and stored.text("note") == note
+
+
+def test_a_file_is_hashed_once_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only in a project (a scratch folder is there); a change of one byte is met though the file's
+    length and its time of change are those of before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(seen_files, "SETTLED_NS", -(10**12))  # what changed now counts as settled
+    hashed = []
+    real = hdf5.hash
+    monkeypatch.setattr(hdf5, "hash", lambda *a: (hashed.append(a[0]), real(*a))[1])
+    path = make(tmp_path / "f.h5")
+
+    def is_hashed() -> bool:
+        hashed.clear()
+        assert store.Stored(path, "features").digest
+        return bool(hashed)
+
+    assert is_hashed() and is_hashed()
+    (tmp_path / ".scratch").mkdir()
+    assert is_hashed() and not is_hashed()
+    seen_files.forget_checked()
+    assert is_hashed() and not is_hashed()
+    with pytest.raises(UserError, match="is needed"):  # of another kind, hashed or not
+        store.Stored(path, "whitened")
+    times, content = path.stat(), bytearray(path.read_bytes())
+    content[content.index(ARRAYS["single"].tobytes())] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(UserError, match="altered or damaged"):
+        store.Stored(path, "features")
+    make(path)
+    assert is_hashed()

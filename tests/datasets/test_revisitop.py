@@ -137,7 +137,7 @@ def without(key: str) -> dict:
         ([1, 2], "no ground truth with imlist"),
         ({"imlist": [], "gnd": []}, "no ground truth with imlist"),
         (truth(imlist=[1, 2]), "should be lists of names"),
-        (truth(gnd=GND[:1]), "2 queries, but answers to 1"),
+        (truth(gnd=GND[:1]), "2 queries, but 1 entries in gnd"),
         (truth(qimlist=["q_1", DATABASE[0]]), "1 names occur twice"),
         (truth(gnd=[without("easy"), GND[1]]), "query q_1: expected bbx, easy"),
         (truth(gnd=[GND[0], {**GND[1], "hard": [6]}]), "query q_2: hard has row 6"),

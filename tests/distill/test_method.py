@@ -10,7 +10,6 @@ from stages.distill import (
     fusion,
     learned_whitening,
     prototypes,
-    training,
     whitening,
 )
 from stages.distill.losses import Objective, contrastive, prototype, relation
@@ -216,9 +215,6 @@ def test_objective_weighs_its_losses() -> None:
         a @ p.T, 0.1
     )
     torch.testing.assert_close(both(a, p, {"prototype": target}), expected)
-    assert training.rate(0, 10, 1.0, 0.1) == 1.0
-    np.testing.assert_allclose(training.rate(5, 10, 1.0, 0.1), 0.55)
-    np.testing.assert_allclose(training.rate(10, 10, 1.0, 0.1), 0.1)
 
 
 def test_concatenation_is_mean_fusion() -> None:

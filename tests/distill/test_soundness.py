@@ -11,7 +11,8 @@ import torch
 from stages.core import files
 from stages.core.errors import UserError
 from stages.core.runtime import Parts
-from stages.distill import history, soundness
+from stages.distill import history, schedule, soundness
+from stages.distill.record import Record
 from stages.distill.training import Loop, Plan, snapshot
 from stages.retrieval.validation import Score
 
@@ -37,11 +38,11 @@ class Tiny(Loop):
             amp=False, validate_every=every, patience=0, seed=0,
         )  # fmt: skip
         self.losses, self.steps, self.step = losses, len(losses), 0
-        self.probe, self.best, self.history, self._pending = probe, None, [], []
+        self.probe, self.record = probe, Record()
         self.targets = Held()  # type: ignore[assignment]
-        self.diverged, self.moving, self.aps = None, None, {}
+        self.diverged, self.moving = None, None
         self.start = snapshot(self.student)  # type: ignore[arg-type]
-        self._optimizer = self._make_optimizer()
+        self._optimizer = schedule.adam(self.student, 0.5, 1, 0)  # type: ignore[arg-type]
 
     def _batches(self) -> Any:
         return iter([torch.ones(1, 1)] * (self.steps - self.step))
@@ -71,9 +72,6 @@ class Given:
         return Score(ap, np.arange(len(ap)))
 
 
-scores = Given
-
-
 def run(tmp_path: Path, losses: list[float], probe: Any = None, every: int = 0) -> Tiny:
     loop = Tiny(losses, probe, every)
     loop.run(Parts(tmp_path))
@@ -91,11 +89,13 @@ def test_a_loss_that_is_no_number_stops_and_ships_the_best(
 ) -> None:
     losses = [1.0] * 10
     losses[at] = value
-    loop = run(tmp_path, losses, scores(10, 30, 20, 25, 99, 99), every=2)
+    loop = run(tmp_path, losses, Given(10, 30, 20, 25, 99, 99), every=2)
     assert loop.diverged is not None and loop.diverged.step == at + 1
     assert f"the loss is {value} at step {at + 1} (learning rate 0." in str(loop.diverged)
-    assert loop.best is not None and loop.step == loop.best.step == (2 if at > 1 else 0)
-    assert loop.best.score == (30 if at > 1 else 10)
+    assert loop.record.best is not None and loop.step == loop.record.best.step == (
+        2 if at > 1 else 0
+    )
+    assert loop.record.best.score == (30 if at > 1 else 10)
 
 
 def test_without_a_measure_the_start_is_shipped(tmp_path: Path) -> None:
@@ -115,19 +115,19 @@ def test_without_a_measure_the_start_is_shipped(tmp_path: Path) -> None:
     ],
 )
 def test_a_validation_that_is_no_number(tmp_path: Path, third: Any, told: str) -> None:
-    loop = run(tmp_path, [1.0] * 8, scores(10, 5, third, 175), every=2)
+    loop = run(tmp_path, [1.0] * 8, Given(10, 5, third, 175), every=2)
     assert (
         told in str(loop.diverged)
         and loop.step == 0
-        and loop.best is not None
-        and loop.best.score == 10
+        and loop.record.best is not None
+        and loop.record.best.score == 10
     )
     with pytest.raises(UserError):  # before any step it is no divergence
-        run(tmp_path, [1.0], scores(UserError("x")))
+        run(tmp_path, [1.0], Given(UserError("x")))
 
 
 def test_weights_that_are_no_numbers_are_never_the_best(tmp_path: Path) -> None:
-    loop = Tiny([1.0] * 8, scores(10, 50, 175), 2)
+    loop = Tiny([1.0] * 8, Given(10, 50, 175), 2)
     step = loop._optimizer.step
 
     def diverging(*_: Any) -> None:
@@ -140,17 +140,20 @@ def test_weights_that_are_no_numbers_are_never_the_best(tmp_path: Path) -> None:
     loop.run(Parts(tmp_path))
     assert (
         loop.diverged is not None
-        and loop.best is not None
-        and loop.best.score == 50
+        and loop.record.best is not None
+        and loop.record.best.score == 50
         and loop.step == 2
     )
     assert soundness.finite(loop.student.state_dict())
 
 
 def test_a_sound_training_is_left_alone(tmp_path: Path) -> None:
-    loop = run(tmp_path, [1.0] * 8, scores(10, 20, 30, 25, 26), every=2)
+    loop = run(tmp_path, [1.0] * 8, Given(10, 20, 30, 25, 26), every=2)
     assert (
-        loop.diverged is None and loop.step == 8 and loop.best is not None and loop.best.score == 30
+        loop.diverged is None
+        and loop.step == 8
+        and loop.record.best is not None
+        and loop.record.best.score == 30
     )
 
 

@@ -180,3 +180,12 @@ def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path: Path) -> None:
     store.write(tmp_path / "w.h5", "whitening", arrays, energy_kept=1.0)
     with pytest.raises(UserError, match=r"w\.h5"):
         whitening.read(tmp_path / "w.h5")
+
+
+def test_a_whitening_of_another_teacher_is_refused(tmp_path: Path) -> None:
+    fitted = whitening.Whitening(np.zeros(3), np.eye(3), np.ones(3), 1.0)
+    for name in ("wa", "wb"):
+        whitening.write(tmp_path / f"{name}.h5", fitted, teacher="wa")
+    assert whitening.read(tmp_path / "wa.h5").energy_kept == 1
+    with pytest.raises(UserError, match="wb.h5: of teacher wa, not wb"):
+        whitening.read(tmp_path / "wb.h5")

@@ -21,7 +21,8 @@ KILLS = int(os.environ.get("KILLS") or 40)
 MUTATIONS = int(os.environ.get("MUTATIONS") or 500)
 AT_POINT = Path(__file__).with_name("at_point.py")
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LEFT = re.compile(r"\..*\.tmp|\.export-.*|.*\.\d+\.tmp")
+LEFT = re.compile(r"\..*\.tmp|\.export-.*|.*\.\d+\.tmp|\.first")
+BESIDE = {".lock", generations.SEEN}  # of an index: no part of its content
 JOB = re.compile(r"[a-z]+-[0-9a-f]{32}(\.lock)?")  # unfinished work in the scratch folder
 PREPARED = "data/prepared"
 
@@ -187,7 +188,7 @@ class Trial:
             inside = [out] if out.is_file() else sorted(out.rglob("*")) if out.is_dir() else []
             for file in (f for f in inside if f.is_file()):
                 path = file.relative_to(self.folder)
-                if any(LEFT.fullmatch(part) for part in path.parts) or file.name == ".lock":
+                if any(LEFT.fullmatch(part) for part in path.parts) or file.name in BESIDE:
                     continue
                 if file.name not in self.command.timed:
                     found.add((str(path), files.digest_of_file(file)))

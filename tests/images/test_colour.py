@@ -69,5 +69,9 @@ def test_gamma_of_a_png_as_browsers_show_it() -> None:
     p3 = (b"cHRM", b"".join(n.to_bytes(4, "big") for n in numbers))
     icc = with_profile(Image.fromarray(COLOUR), odd.rgb_profile(odd.P3, None), "PNG")
     assert error(gamma(1 / 2.2, p3), shown(icc)) <= 2
+    dark = np.full((24, 24), 128, np.uint8)
+    for depth, values in ((8, dark), (16, dark.astype(">u2") * 257)):  # greys too
+        grey = odd.png(values, depth, 0, [(b"gAMA", (100000).to_bytes(4, "big"))])
+        assert abs(int(shown(grey)[0, 0, 0]) - 188) <= 2
     broken = (b"cHRM", b"\0" * 32)
     assert error(gamma(1 / 2.2, broken), COLOUR) == 0

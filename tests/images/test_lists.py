@@ -38,7 +38,7 @@ def images(folder: Path, *names: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", [b"", MARK])
 def test_marks_line_ends_and_odd_names(tmp_path: Path, mark: bytes, end: str) -> None:
     images(tmp_path, *ODD)
@@ -59,6 +59,26 @@ def test_letters_composed_otherwise_spaces_and_backslashes(tmp_path: Path) -> No
     written = [f"\u00fcber/{COMPOSED}", "sub\\b.jpg", " sub/b.jpg\t", "absent.jpg"]
     on_disk = [f"u\u0308ber/{DECOMPOSED}", "sub/b.jpg", "sub/b.jpg", "absent.jpg"]
     assert lists.resolved(tmp_path, written) == on_disk
+
+
+def test_quotes_around_a_name(tmp_path: Path) -> None:
+    images(tmp_path, "a,b.jpg", "'c'", 'd"e.jpg', "sub/b.jpg")
+    written = ['"a,b.jpg"', "'c'", '"d""e.jpg"', ' "sub\\b.jpg" ', '"absent.jpg"']
+    on_disk = ["a,b.jpg", "'c'", 'd"e.jpg', "sub/b.jpg", '"absent.jpg"']
+    assert lists.resolved(tmp_path, written) == on_disk
+    (tmp_path / "videos.txt").write_text('"v.mp4"\n')
+    (tmp_path / "v.mp4").touch()
+    assert listed_videos(tmp_path / "videos.txt") == (tmp_path, ["v.mp4"])
+
+
+def test_an_image_named_twice_counts_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two rows of one id no other command would take either."""
+    images(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n a.jpg\na.jpg\n")
+    assert listed(tmp_path / "list.txt") == (tmp_path, ["a.jpg", "b.jpg"])
+    assert "2 lines name an image again, which counts once: a.jpg" in capsys.readouterr().err
 
 
 def test_of_two_compositions_each_is_itself_and_none_is_guessed(tmp_path: Path) -> None:

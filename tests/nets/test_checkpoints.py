@@ -34,14 +34,20 @@ def refusal(path: Path, sha256: str | None = None) -> str:
     return line
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_a_file_gives_back_its_tensors(tmp_path: Path, net: torch.nn.Module, suffix: str) -> None:
-    path = tmp_path / f"w.{suffix}"
+def written(path: Path, net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of `net`, saved to `path` in the form that its name says."""
     state = {k: v.contiguous() for k, v in net.state_dict().items()}
-    if suffix == "pth":
+    if path.suffix == ".pth":
         torch.save(state, path)
     else:
         save_file(state, path)
+    return state
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_file_gives_back_its_tensors(tmp_path: Path, net: torch.nn.Module, suffix: str) -> None:
+    path = tmp_path / f"w.{suffix}"
+    state = written(path, net)
     found = checkpoints.from_file(path)
     assert set(found) == set(state) and all(torch.equal(found[k], state[k]) for k in state)
 
@@ -78,11 +84,7 @@ def test_keys_that_are_no_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_half_a_weights_file_is_one_line(tmp_path: Path, net: torch.nn.Module, suffix: str) -> None:
     path = tmp_path / f"w.{suffix}"
-    state = {k: v.contiguous() for k, v in net.state_dict().items()}
-    if suffix == "pth":
-        torch.save(state, path)
-    else:
-        save_file(state, path)
+    written(path, net)
     whole = path.read_bytes()
     for share in (0.01, 0.5, 0.99):
         path.write_bytes(whole[: int(len(whole) * share)])

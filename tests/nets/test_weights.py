@@ -1,13 +1,15 @@
 """Weights: all of them used or none, from files that may be anything, and fast without a net."""
 
+import pickle
 import re
+from pathlib import Path
 
 import pytest
 import timm
 import torch
 
 from stages.core.errors import UserError
-from stages.nets import weights
+from stages.nets import checkpoints, weights
 
 torch.set_num_threads(1)
 LITE = "tf_efficientnet_lite0"
@@ -109,6 +111,22 @@ def test_fill_refuses_whole_numbers_for_real_ones(net: torch.nn.Module) -> None:
     with pytest.raises(UserError, match="of torch.int8, not of real"):
         weights.fill(net, state, "w")
     weights.fill(net, {k: v.half() for k, v in net.state_dict().items()}, "w")
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse"])
+def test_fill_refuses_tensors_without_plain_numbers(net: torch.nn.Module, kind: str) -> None:
+    state = dict(net.state_dict())
+    first = next(k for k, v in state.items() if v.ndim)
+    state[first] = state[first].to("meta") if kind == "meta" else state[first].to_sparse()
+    with pytest.raises(UserError, match=f"{re.escape(first)} .1 such. holds no numbers"):
+        weights.fill(net, state, "w.pth")
+
+
+@pytest.mark.parametrize("content", [pickle.dumps({"w": [1.0]}), b"\x08\x09\x12\x07pytorch\0\0"])
+def test_what_torch_did_not_write_is_said_in_plain_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UserError, match="neither safetensors nor a checkpoint of torch.save"):
+        checkpoints.from_file(tmp_path / "w.pth")
 
 
 def test_fill_says_which_wrapping_it_took_off(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stages.retrieval import rank, video
+from stages.retrieval.benchmark import mapped
 from stages.retrieval.video import Clips
 
 RNG = np.random.default_rng(0)
@@ -13,11 +14,12 @@ DIM = 7
 def clips(lengths: list[int], dtype: type = np.float32) -> Clips:
     frame = RNG.standard_normal((sum(lengths), DIM))
     frame /= np.linalg.norm(frame, axis=1, keepdims=True)
-    return Clips((frame.astype(dtype),), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    start = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Clips(frame.astype(dtype), start)
 
 
 def frames(c: Clips, i: int) -> np.ndarray:
-    return c.parts[0][c.start[i] : c.start[i + 1]].astype(np.float64)
+    return c.rows[c.start[i] : c.start[i + 1]].astype(np.float64)
 
 
 def oracle(kind: str, u: np.ndarray, v: np.ndarray) -> float:
@@ -60,7 +62,7 @@ def test_blocks_change_nothing(kind: str, block: int, monkeypatch: pytest.Monkey
 def test_chamfer_goes_from_query_to_candidate() -> None:
     """A part of a video is all in the whole; the whole is not all in the part."""
     whole = clips([5])
-    part = Clips((whole.parts[0][1:3],), np.array([0, 2]))
+    part = Clips(whole.rows[1:3], np.array([0, 2]))
     assert video.similarities(part, whole, "chamfer")[0, 0] == pytest.approx(1, abs=1e-6)
     assert video.similarities(whole, part, "chamfer")[0, 0] < 0.9
 
@@ -72,7 +74,7 @@ def test_only_some_of_the_database() -> None:
         assert np.array_equal(some, wanted[:, rows])
 
 
-def test_take_and_lazily() -> None:
+def test_some_videos_and_computed_frames() -> None:
     part = DATABASE.take(np.array([4, 0, 4]))
     assert np.diff(part.start).tolist() == [60, 2, 60]
     assert np.array_equal(frames(part, 2), frames(DATABASE, 4))
@@ -82,13 +84,14 @@ def test_take_and_lazily() -> None:
         read.append(len(x))
         return 2 * x.astype(np.float32)
 
-    twice = video.lazily(double, DATABASE)
+    twice = mapped(double, DATABASE)
     assert not read  # nothing is read before it is asked for
-    both = video.lazily(lambda a, b: np.concatenate([a, b], 1), twice, DATABASE)
+    both = mapped(lambda a, b: np.concatenate([a, b], 1), twice, DATABASE)
     first, x, _ = next(both.blocks(1000))
     assert x.shape == (DATABASE.start[-1], 2 * DIM) and first == 0
     np.testing.assert_allclose(x[:, :DIM], 2 * x[:, DIM:], rtol=1e-6)
-    assert np.array_equal(video.lazily(np.negative, np.ones(3)), -np.ones(3))
+    taken = mapped(double, DATABASE.take(np.array([3, 1])))
+    assert np.array_equal(taken.rows[:9], 2 * frames(DATABASE, 3).astype(np.float32))
 
 
 LISTS = [

@@ -30,6 +30,16 @@ def test_verify_passes_on_what_extract_wrote(world: Path) -> None:
     assert said.count("as stored") == 2
 
 
+def test_verify_deep_names_every_damaged_file(world: Path) -> None:
+    assert "what their digests say" in tool("verify", "--deep", "--teacher", "b", cwd=world).stdout
+    names = ("data/whitened/a.h5", "models/whitening/b.h5")
+    for name in names:
+        content = (world / name).read_bytes()
+        (world / name).unlink()
+        (world / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused(tool("verify", "--deep", cwd=world, check=False), *names, "altered or damaged")
+
+
 @pytest.mark.parametrize("fault", ["flip", "channels", "box"])
 def test_verify_fails_when_pixels_are_not_replayed(world: Path, fault: str) -> None:
     replay = world / "stages/images/rendering.py"

@@ -61,8 +61,8 @@ class Protocol:
 
     def headline(self, scored: Iterable[str]) -> str:
         """The difficulty that headlines use, of those that were `scored` (at least one)."""
-        there = set(scored)
-        return self.main if self.main in there else next(d for d in self.difficulties if d in there)
+        names = set(scored)
+        return self.main if self.main in names else next(d for d in self.difficulties if d in names)
 
     def positive(self, lists: Ranks) -> Array:
         """What is right at some difficulty, of the rows (or ranks) of a query's lists."""

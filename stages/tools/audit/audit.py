@@ -197,8 +197,8 @@ def moves(verdicts: Votes, group: np.ndarray) -> list[tuple[np.ndarray, int | No
 
 def home(case: Case, across: np.ndarray, group: np.ndarray) -> int | None:
     """An image of the group that at least half of a part's pairs are called the same with."""
-    here = np.isin(across, case.left)
-    others = np.concatenate([across[here[:, 0], 1], across[here[:, 1], 0]])
+    in_part = np.isin(across, case.left)
+    others = np.concatenate([across[in_part[:, 0], 1], across[in_part[:, 1], 0]])
     numbers, counts = np.unique(group[others], return_counts=True)
     for i in np.argsort(-counts, kind="stable"):
         own = np.flatnonzero(group == numbers[i])

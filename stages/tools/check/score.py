@@ -90,7 +90,8 @@ def read_truth(path: Path) -> Any:
         return files.read_json(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    return {"protocol": "revisitop", "queries": revisitop.questions(revisitop.ground_truth(path))}
+    known = revisitop.ground_truth(path)
+    return {"protocol": "revisitop", "queries": revisitop.queries_by_id(known)}
 
 
 def refuse_other_width(queries: store.Stored, searched: list[store.Stored]) -> None:
@@ -169,7 +170,7 @@ def clips(stored: store.Stored) -> video.Clips:
     start = checked_start(start, len(ids), str(stored.path))
     if start[-1] != len(rows):
         raise UserError(f"{stored.path}: start counts {start[-1]} frames, there are {len(rows)}")
-    return video.Clips((rows,), start, contents.unit)
+    return video.Clips(Unit(rows), start)
 
 
 def database_rows(searched: store.Stored, values: object, where: str) -> np.ndarray:

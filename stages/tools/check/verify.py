@@ -5,6 +5,8 @@
 Runs each teacher on a seeded sample of its stored views and compares: the smallest cosine, and the
 largest change of a whitened similarity. Whitening amplifies error, so the second is the one to
 trust. A flip that is dropped, channels that are swapped or a box that is shifted show at once.
+With `--deep`, every stored file under data/ and models/ is first read and hashed again, also where
+nothing on disk says that it changed.
 """
 
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from ...core import console, params, store
+from ...core import console, hdf5, params, seen_files, store
 from ...core.errors import UserError
 from ...distill import whitening
 from ...images.sets import TrainSet
@@ -25,6 +27,7 @@ TOLERANCE = 2e-3  # of a whitened similarity: what float16 storage leaves room f
 @app.command()
 def main(
     teacher: list[str] = typer.Option([], help="Only these; all teachers by default."),
+    deep: bool = typer.Option(False, help="First hash every stored file again."),
     views: int = typer.Option(48, min=2, help="Stored views to run again."),
     seed: int = typer.Option(0, help="Seed of the sample."),
     train: Path = typer.Option(Path("data/prepared/train.h5")),
@@ -33,7 +36,10 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Compare stored rows with the live teachers; exit 2 where they differ."""
-    given, stored_views = params.read(params_file), TrainSet.read(train)
+    given = params.read(params_file)
+    if deep:
+        check_all(given.path.parent)
+    stored_views = TrainSet.read(train)
     failed = []
     for name in teacher or given.kinds:
         if not is_network(given, name):
@@ -58,6 +64,21 @@ def main(
             f"{', '.join(failed)}: the stored rows are not what the live teacher gives; extract "
             f"again: dvc repro --force {' '.join(f'extract@{n}' for n in failed)}"
         )
+
+
+def check_all(project: Path) -> None:
+    """Hash every stored file of a project. Raises UserError with a line on each damaged one."""
+    seen_files.forget_checked()
+    paths = sorted(p for folder in ("data", "models") for p in (project / folder).rglob("*.h5"))
+    damaged = []
+    for path in console.progress(paths, label="hashing stored files"):
+        try:
+            store.Stored(path, hdf5.kind_of(path) or "descriptors")
+        except UserError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise UserError("\n".join(damaged))
+    console.result(f"{len(paths)} stored files: what they hold is what their digests say")
 
 
 def sample(count: int, views: int, seed: int) -> np.ndarray:

@@ -44,12 +44,12 @@ def main(
             if row := ROWS[name](Path(folder), times):
                 rows.append(row)
                 console.say(f"{name}: {row.ratio:.2f}")
-    here = this_machine()
+    about = this_machine()
     if json:
         table = [{**asdict(r), "ratio": r.ratio} for r in rows]
-        console.result(json_module.dumps({"machine": here, "rows": table}, indent=1))
+        console.result(json_module.dumps({"machine": about, "rows": table}, indent=1))
         return
-    console.result("\n".join(f"{what:10} {value}" for what, value in here.items()) + "\n")
+    console.result("\n".join(f"{what:10} {value}" for what, value in about.items()) + "\n")
     console.result("| stage | against | seconds | bare | ratio | goal |\n|---|---|---|---|---|---|")
     for r in rows:
         console.result(

@@ -160,7 +160,7 @@ def video(
     """
     query = bench_inputs.clips(folder, queries, frames, dim, seed=0)
     database = bench_inputs.clips(folder, videos, frames, dim, seed=1)
-    u = query.rows(*query.parts)
+    u = np.asarray(query.rows[:], dtype=np.float32)
 
     def work() -> None:
         comparing.similarities(query, database, "chamfer")

@@ -69,7 +69,7 @@ def clips(folder: Path, videos: int, frames: int, dim: int, seed: int) -> Clips:
     """`videos` videos of `frames` random frames each."""
     file = folder / f"clips-{seed}.f16"
     rows = unit_rows(file, videos * frames, dim, np.random.default_rng(seed))
-    return Clips((rows,), np.arange(0, len(rows) + 1, frames))
+    return Clips(rows, np.arange(0, len(rows) + 1, frames))
 
 
 def positives_by_rank(

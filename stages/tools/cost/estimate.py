@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from ...core import machine, runtime
-from ...fuse import BLOCK_ROWS as FUSE_ROWS
 from ...images.replay import CACHE_BYTES
 from ...images.scales import how_of
 from ...retrieval.rank import HELD_BYTES
-from ...whiten import BLOCK_ROWS as WHITEN_ROWS
 from . import budget
 from .machine_trial import Trial
 from .world import World
@@ -26,8 +24,10 @@ def plan(
     trial: Trial | None,
     dims: dict[str, int],
     sizes: dict[str, int],
+    block_rows: dict[str, int],
 ) -> dict[str, Any]:
-    """Everything `plan` prints, as plain maps. `dims`: each teacher's own; `sizes`: bytes."""
+    """Everything `plan` prints, as plain maps. `dims`: each teacher's own; `sizes`: bytes;
+    `block_rows`: descriptors that a stage holds at a time."""
     fuse, train = values["fuse"], values["train"]
     out = {t: _whitened(values["whiten"], t, d) for t, d in dims.items()}
     ensemble = [out[t] for t in values["ensemble"]]
@@ -52,7 +52,7 @@ def plan(
         "shards": shards, "whitened": stored,
         "smaller": "shards" if shards < stored else "stored features",
         "disk": disk(values, world, dims, out, sizes, shards),
-        "memory": memory(values, world, trial, dims, ensemble),
+        "memory": memory(values, world, trial, dims, ensemble, block_rows),
         "seconds": seconds(values, world, trial, dims, out, steps) if trial else {},
     }  # fmt: skip
 
@@ -91,6 +91,7 @@ def memory(
     trial: Trial | None,
     dims: dict[str, int],
     ensemble: list[int],
+    block_rows: dict[str, int],
 ) -> dict[str, float]:
     """Bytes by stage, beside the interpreter and its libraries."""
     batch, widest = values["fuse"]["batch"], max(dims.values())
@@ -98,8 +99,8 @@ def memory(
     resident = {"a network at work (measured)": trial.resident} if trial else {}
     return {
         **resident,
-        "whiten": 4 * 8 * widest**2 + 3 * 8 * WHITEN_ROWS * widest,
-        "fuse": 3 * 4 * FUSE_ROWS * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
+        "whiten": 4 * 8 * widest**2 + 3 * 8 * block_rows["whiten"] * widest,
+        "fuse": 3 * 4 * block_rows["fuse"] * sum(ensemble) + 4 * (len(ensemble) + 1) * batch**2,
         "train: decoded images kept": min(CACHE_BYTES, shown * 3 * world.pixels(NATIVE)),
         "evaluate": HELD_BYTES + 4 * world.evaluation * widest,
     }

@@ -14,6 +14,8 @@ import typer
 
 from ...core import console, files, machine, params, runtime
 from ...core.errors import UserError
+from ...fuse import BLOCK_ROWS as FUSE_ROWS
+from ...whiten import BLOCK_ROWS as WHITEN_ROWS
 from .. import check_params
 from . import estimate, machine_trial
 from . import world as worlds
@@ -22,6 +24,7 @@ from .world import World
 
 app = console.app()
 UNKNOWN_DIM = machine_trial.STAND_IN_DIM
+BLOCK_ROWS = {"whiten": WHITEN_ROWS, "fuse": FUSE_ROWS}
 
 
 @app.command()
@@ -49,7 +52,7 @@ def main(
             f"{world.groups} training groups; set it to at most that"
         )
     trial, dims, sizes, stand_ins = tried(given, world, time, seconds)
-    plan = estimate.plan(values, world, trial, dims, sizes)
+    plan = estimate.plan(values, world, trial, dims, sizes, BLOCK_ROWS)
     plan["stand_ins"] = stand_ins
     plan["load"], plan["busy"] = load, machine.busy(load) if trial else ""
     console.result(files.to_json(plan).rstrip() if json else as_text(plan, world, values))
@@ -59,7 +62,7 @@ def checked(path: Path) -> params.Parameters:
     """All of params.yaml, every section and entry by its own class."""
     given = params.read(path)
     if bad := [what for good, what in check_params.forms(given) if good is False]:
-        raise UserError("\n".join(bad))
+        raise UserError(*bad)
     return given
 
 

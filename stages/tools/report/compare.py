@@ -151,8 +151,8 @@ def dvc(*command: str) -> str:
     """The output of a DVC command. Raises UserError with its last lines where it fails."""
     done = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True)
     if done.returncode:
-        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
-        raise UserError(f"dvc {' '.join(command)} failed:\n{tail}")
+        tail = (done.stdout + done.stderr).strip().splitlines()[-12:]
+        raise UserError(f"dvc {' '.join(command)} failed:", *tail)
     return done.stdout
 
 

@@ -43,8 +43,8 @@ def of_teacher(settings: dict[str, Any], px: int, scales: str) -> Spec:
 def known(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, float]]:
     """What was measured on this machine: digest of a spec -> ms, parameters, load before."""
     table = files.read_json(file) if file.is_file() else {}
-    here = table.get(machine(), {}) if isinstance(table, dict) else {}
-    return {d: here[d] for d in map(files.digest_of, specs) if d in here}
+    of_machine = table.get(machine(), {}) if isinstance(table, dict) else {}
+    return {d: of_machine[d] for d in map(files.digest_of, specs) if d in of_machine}
 
 
 def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, float]]:
@@ -79,7 +79,7 @@ def measured(specs: Iterable[Spec], file: Path = FILE) -> dict[str, dict[str, fl
 def busy(costs: Iterable[dict[str, float]]) -> str:
     """That some of these were measured on a busy machine, and how to measure again; or nothing."""
     words = hardware.busy(max((c.get("load", 0.0) for c in costs), default=0.0))
-    return f"{words}; `whiten-mtd report` measures again once it is" if words else ""
+    return f"{words}; the next report on a free one measures again" if words else ""
 
 
 def _built(spec: Spec) -> "nn.Module | None":

@@ -57,6 +57,8 @@ def cost(run: Run, data: str, label: str, costs: Known) -> dict[str, Any]:
             k: sum(p[k] for p in parts) if all(p[k] for p in parts) else None
             for k in ("ms", "parameters", "dim")
         }
+        if label == "fused":
+            total["dim"] = int(run.config["dim"])
         return {**total, "bytes": 2 * (total["dim"] or 0), "px": None}
     model = name or ("student" if label in ("asymmetric", "new_on_old") else label)
     about = run.models[data][model]

@@ -24,7 +24,7 @@ from ...core.errors import UserError
 from ...images.sets import EvaluationSet
 from ...retrieval.ground_truth import GroundTruth
 from ...retrieval.onnx_student import Exported
-from . import answers, faiss_index, matches
+from . import answers, changes, faiss_index, matches
 from . import generations as indexes
 from .generations import Index
 from .matches import Labelled, Results
@@ -52,7 +52,7 @@ def main(
     if precision is not None and not 0 < precision <= 1:
         raise UserError("--precision is a share between 0 and 1")
     indexes.current(index)  # before anything is made in a folder that is no index
-    with indexes.writing(index):
+    with changes.writing(index):
         opened, net = answers.open_index(index, model)
         known = labelled(images, net)
         scores = false_scores(opened, known) if per == "pair" else search_scores(opened, known)
@@ -72,10 +72,8 @@ def main(
             "groups": groups, "images": files.digest_of(known.files),
             **matches.meaning(results, threshold),
         }  # fmt: skip
-        columns = indexes.images_of(index / f"{opened.generation:06d}")
-        names = ("id", "root", "path", "image_id", "bytes")
         about = {**opened.about, "calibration": calibration}
-        indexes.write(index, opened.index, {n: columns[n] for n in names}, about)
+        changes.write(index, opened.index, indexes.images_of(opened), about)
     if groups < FEW_GROUPS:
         console.say(
             f"warning: {groups} groups are few: pairs of the same two groups score "

@@ -18,7 +18,7 @@ from . import sockets
 from .live_index import Refusal, Service
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-HOST = re.compile(r"(\[[^\]@/\s]+\]|[^:\[\]@/\s]+)(?::\d{1,5})?")  # of a Host header, its name
+HOST = re.compile(r"(\[[^\]@/\s]+\]|[^:\[\]@/\s]+)(?::\d{0,5})?")  # of a Host header, its name
 NAME = re.compile(r"(\*\.)?(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 DRAIN_SECONDS = 2.0  # for which the rest of a refused request is read
 ELSEWHERE = "other"  # the path of what is none of ours, in the counters
@@ -48,10 +48,10 @@ class Hosts:
         """
         if self.any or not header:
             return True
-        found = HOST.fullmatch(header.strip())
-        if found is None:
+        match = HOST.fullmatch(header.strip())
+        if match is None:
             return False
-        name = _plain(found[1])
+        name = _plain(match[1])
         if name in self.names or (reached is not None and name == _plain(reached)):
             return True
         parents = [f"*.{name[at.end() :]}" for at in re.finditer(r"\.", name)]
@@ -64,8 +64,8 @@ def name_of(text: str) -> str:
         return text
     if sockets.address(text):
         return _plain(text)
-    found = HOST.fullmatch(text)
-    name = _plain(found[1]) if found else ""
+    match = HOST.fullmatch(text)
+    name = _plain(match[1]) if match else ""
     if not (NAME.fullmatch(name) or sockets.address(name)):
         raise UserError(
             f"--allow-host {text}: not the name of a host; give one such as photos.example.org, "
@@ -76,8 +76,8 @@ def name_of(text: str) -> str:
 
 def _plain(name: str) -> str:
     """A name in lower case, without the last dot, in ASCII; an address in its one form."""
-    if found := sockets.address(name):
-        return str(found)
+    if address := sockets.address(name):
+        return str(address)
     name = name.strip().removesuffix(".").lower()
     try:
         return name if name.isascii() else name.encode("idna").decode("ascii")
@@ -125,7 +125,7 @@ class Front:
         try:
             await (self._refusal(scope) or self.inner)(scope, receiving, sending)
         except Exception:
-            console.say(traceback.format_exc())
+            console.say(*traceback.format_exc().splitlines())
             if not started:
                 await _FAILED(scope, receiving, sending)
 

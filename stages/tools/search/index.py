@@ -24,7 +24,7 @@ from ...core.seen_files import Contents
 from ...images import listing
 from ...images.own import tell_left_out
 from ...retrieval.onnx_student import Exported, identity_of, refuse_other
-from . import answers, faiss_index
+from . import answers, changes, faiss_index
 from . import generations as indexes
 from .generations import Index
 
@@ -71,9 +71,9 @@ def main(
             indexes.current(folder)  # before a folder is made
         if compress != "flat":
             raise UserError("--compress is for new indexes only; an existing index keeps its kind")
-    with indexes.writing(folder, mending=rollback):
+    with changes.writing(folder, mending=rollback):
         if rollback:
-            number = indexes.rollback(folder)
+            number = changes.rollback(folder)
             console.say(f"{folder}: back to generation {number}")
         elif remove:
             take_out(folder, remove)
@@ -94,7 +94,7 @@ def make(folder: Path, sources: list[Path], model: Path | None, kind: str) -> No
     rows, images, roots = joined(parts, [], 0)
     vectors, about = faiss_index.make(rows, images["id"], kind)
     about |= {"student": parts[0].identity, "roots": roots, "next_id": len(rows)}
-    number = indexes.write(folder, vectors, images, about, net.path if net else None)
+    number = changes.write(folder, vectors, images, about, net.path if net else None)
     seen.save()
     tell(folder, number)
 
@@ -118,13 +118,13 @@ def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     if not keep.all():
         index.index.remove_ids(index.ids[~keep])
     index.index.add_with_ids(rows, images["id"])
-    old = images_of(index)
+    old = indexes.images_of(index)
     merged = {
         k: np.concatenate([np.asarray(old[k])[keep], np.asarray(v)]) for k, v in images.items()
     }
     about = {**_changed(index.about), "roots": roots, "next_id": index.about["next_id"] + len(rows)}
     kept_model = net.path if net is not None and model is not None else None
-    number = indexes.write(folder, index.index, merged, about, kept_model)
+    number = changes.write(folder, index.index, merged, about, kept_model)
     seen.save()
     if (index.about.get("calibration") or {}).get("per") == "search":
         console.say("the threshold was calibrated for fewer images in the index: calibrate again")
@@ -146,8 +146,8 @@ def take_out(folder: Path, patterns: list[str]) -> None:
     if removed.all():
         raise UserError(f"{folder}: this would remove all {len(index)} images; delete it instead")
     index.index.remove_ids(index.ids[removed])
-    kept = {k: np.asarray(v)[~removed] for k, v in images_of(index).items()}
-    number = indexes.write(folder, index.index, kept, _changed(index.about))
+    kept = {k: np.asarray(v)[~removed] for k, v in indexes.images_of(index).items()}
+    number = changes.write(folder, index.index, kept, _changed(index.about))
     tell(folder, number, f"{int(removed.sum())} removed; ")
 
 
@@ -157,7 +157,7 @@ def contents_of(index: Index, seen: Contents) -> list[str]:
     Of generations that say nothing of contents (old ones, images that came as descriptors) a file
     counts as the one that was described where its length is the same and it is older than they.
     """
-    images = images_of(index)
+    images = indexes.images_of(index)
     written = (index.folder / f"{index.generation:06d}" / "index.json").stat().st_mtime_ns
     stored = images["content"].tolist()
     files, lengths = index.files(), images["bytes"].tolist()
@@ -166,8 +166,8 @@ def contents_of(index: Index, seen: Contents) -> list[str]:
         if not stored[i] and _length(Path(file)) == lengths[i] >= 0
         and Path(file).stat().st_mtime_ns < written
     ]  # fmt: skip
-    found = seen.digests([files[i].lstrip("/") for i in trusted], "reading images")
-    for i, digest in zip(trusted, found, strict=True):
+    digests = seen.digests([files[i].lstrip("/") for i in trusted], "reading images")
+    for i, digest in zip(trusted, digests, strict=True):
         stored[i] = digest
     return stored
 
@@ -237,15 +237,6 @@ def joined(
     }  # fmt: skip
     dim = parts[0].rows.shape[1]
     return np.array(rows, np.float32).reshape(len(rows), dim), images, roots
-
-
-def images_of(index: Index) -> dict[str, np.ndarray]:
-    """The columns of a generation's images."""
-    file = indexes.images_of(index.folder / f"{index.generation:06d}")
-    columns = {name: file[name] for name in ("id", "root", "path", "image_id", "bytes")}
-    unknown = np.array([""] * len(columns["id"]), dtype=str)
-    content = file["content"] if "content" in file else unknown  # noqa: SIM401 (no map)
-    return {**columns, "content": content}
 
 
 def tell(folder: Path, number: int, change: str = "") -> None:

@@ -53,10 +53,10 @@ class Results:
     def at(self, threshold: float) -> dict[str, float | None]:
         """Precision and recall of the results that reach `threshold`; None of nothing."""
         matched = self.score >= threshold
-        found = int((matched & self.right).sum())
+        right = int((matched & self.right).sum())
         return {
-            "precision": round(found / int(matched.sum()), 4) if matched.any() else None,
-            "recall": round(found / self.findable, 4) if self.findable else None,
+            "precision": round(right / int(matched.sum()), 4) if matched.any() else None,
+            "recall": round(right / self.findable, 4) if self.findable else None,
         }
 
     def best(self) -> float:
@@ -73,8 +73,8 @@ class Results:
     def _curve(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(precision, recall, threshold) at each score that differs from the next one."""
         last = np.flatnonzero(np.append(np.diff(self.score) != 0, len(self.score) > 0))
-        found = np.cumsum(self.right)[last]
-        return found / (last + 1), found / max(self.findable, 1), self.score[last]
+        right = np.cumsum(self.right)[last]
+        return right / (last + 1), right / max(self.findable, 1), self.score[last]
 
 
 def first_results(index: Index, known: Labelled) -> Results:
@@ -82,15 +82,15 @@ def first_results(index: Index, known: Labelled) -> Results:
     copies = known.among(index.files())
     same = known.group[:, None] == known.group
     other = known.source[:, None] != known.source
-    asks = np.flatnonzero((same & other).any(1))
+    queries = np.flatnonzero((same & other).any(1))
     scores = known.rows @ faiss_index.seen(index.index, known.rows).T
     most = min(FIRST + int(copies.sum()), len(index))
-    found: tuple[Any, Any] = ([()] * len(asks), [()] * len(asks))
-    if most and len(asks):
-        found = index.search(known.rows[asks], most)
+    strangers: tuple[Any, Any] = ([()] * len(queries), [()] * len(queries))
+    if most and len(queries):
+        strangers = index.search(known.rows[queries], most)
     kept: list[tuple[np.ndarray, np.ndarray]] = []
     findable = 0
-    for query, strange, rows in zip(asks.tolist(), *found, strict=True):
+    for query, strange, rows in zip(queries.tolist(), *strangers, strict=True):
         mine = np.flatnonzero(other[query])
         unknown = [s for s, row in zip(strange, rows, strict=True) if row >= 0 and not copies[row]]
         score = np.concatenate([scores[query, mine], np.array(unknown, np.float32)])

@@ -105,9 +105,9 @@ def described(
 def as_text(results: list[dict[str, Any]], about: dict[str, Any]) -> str:
     """Rank, score, match (= or, where many are wrong, ?) and path of every result, by query."""
     lines = []
-    found = "   match" if about["reliable"] else "   perhaps a match"
+    match = "   match" if about["reliable"] else "   perhaps a match"
     for answer in results:
-        verdict = {None: "", True: found, False: "   no match"}[
+        verdict = {None: "", True: match, False: "   no match"}[
             answer["match"] if about["usable"] else None
         ]
         lines.append(f"{console.clean(answer['query'])}{verdict}")

@@ -18,8 +18,8 @@ def listen(host: str, port: int) -> socket.socket:
     `::` listens to both kinds. Raises OSError where host or port cannot be used.
     """
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, *_, place = sorted(found, key=lambda one: one[0] != socket.AF_INET)[0]
+    places = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, *_, place = sorted(places, key=lambda one: one[0] != socket.AF_INET)[0]
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,10 +47,10 @@ def address(text: str) -> Address | None:
     """
     text = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
-        found = ipaddress.ip_address(text.split("%")[0])
+        parsed = ipaddress.ip_address(text.split("%")[0])
     except ValueError:
         return None
-    return getattr(found, "ipv4_mapped", None) or found
+    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 class Connection(H11Protocol):
@@ -64,9 +64,9 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         # Without this an answer waits some 40 ms for the client's acknowledgement of its head.
-        found = transport.get_extra_info("socket")
-        if found is not None:
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
         self._seen: Any = None
         self._timer = self.loop.call_later(self.seconds, self._look)

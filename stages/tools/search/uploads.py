@@ -46,8 +46,8 @@ class Part:
             return _text(name)
         # The parser leaves this one out, since RFC 7578 forbids it; some clients send no other.
         line = _text(self.headers.get("content-disposition", b""))
-        found = re.search(r"""filename\*\s*=\s*"?([\w-]*)'[\w-]*'([^;"]*)""", line, re.IGNORECASE)
-        return _text(unquote_to_bytes(found[2]), found[1]) if found else ""
+        match = re.search(r"""filename\*\s*=\s*"?([\w-]*)'[\w-]*'([^;"]*)""", line, re.IGNORECASE)
+        return _text(unquote_to_bytes(match[2]), match[1]) if match else ""
 
     def content(self) -> bytes:
         """Its bytes as they were before its Content-Transfer-Encoding. Raises Refusal."""
@@ -144,11 +144,11 @@ def _image_of(parts: list[Part]) -> tuple[str, bytes]:
     """The one image of a form: of `file`, else of `image`; empty inputs of a page do not count."""
     filled = [part for part in parts if part.data]
     for name in NAMES:
-        found = [part for part in filled if part.field() == name]
-        if len(found) > 1:
-            raise Refusal(400, f"{len(found)} images in field '{name}'; send one at a time")
-        if found:
-            return _line(_without_folders(found[0].file())) or "the upload", found[0].content()
+        images = [part for part in filled if part.field() == name]
+        if len(images) > 1:
+            raise Refusal(400, f"{len(images)} images in field '{name}'; send one at a time")
+        if images:
+            return _line(_without_folders(images[0].file())) or "the upload", images[0].content()
     names = ", ".join(f"'{_line(part.field())}'" for part in parts[:5])
     empty = any(part.field() in NAMES for part in parts)
     about = f"field {names} is empty" if empty and len(parts) == 1 else f"its fields: {names}"

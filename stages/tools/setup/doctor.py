@@ -38,7 +38,7 @@ def main(
     else:
         marks = {True: "ok  ", False: "FAIL", None: "    "}
         for good, what in checks:
-            console.result(f"{marks[good]} {what}")
+            console.result(f"{marks[good]} {console.clean(what)}")
     if bad := sum(good is False for good, _ in checks):
         raise UserError(f"{bad} of {len(checks)} checks failed; each line above says what to do")
 
@@ -93,7 +93,7 @@ def parameters(path: Path) -> Iterator[Finding]:
         given = params.read(path)
         sections = list(forms(given))
     except UserError as error:
-        yield from ((False, line) for line in str(error).splitlines())
+        yield from ((False, line) for line in error.lines)
         return
     except ModuleNotFoundError as error:  # the line on the package says what to do
         yield False, f"{path}: cannot be checked without {error.name}"

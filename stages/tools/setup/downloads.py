@@ -84,7 +84,7 @@ def datasets(given: params.Parameters) -> Iterator[Finding]:
             settings = given.dataset(name)
             module = plugins.load(f"{params.PACKAGE}.datasets", name)
         except UserError as error:
-            yield from ((False, line) for line in str(error).splitlines())
+            yield from ((False, line) for line in error.lines)
             continue
         if not hasattr(module, "status"):
             yield None, f"dataset {name}: checked by prepare"

@@ -59,7 +59,7 @@ def check(written: str, name: str) -> None:
     except ModuleNotFoundError:  # without torch the teachers' settings cannot be checked
         return
     if wrong:
-        raise UserError("\n".join(wrong))
+        raise UserError(*wrong)
 
 
 def text(name: str) -> str:

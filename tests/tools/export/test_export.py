@@ -176,7 +176,7 @@ def test_export_index_search_on_a_finished_run(world: Path) -> None:
     card = (world / "exported/README.md").read_text()
     scores = json.loads((world / "data/results/metrics.json").read_text())["demo"]["student"]
     for said in ("| a | any_timm test_efficientnet | MIT |", "| b | any_timm test_resnet | not stated",
-                 "revisitop", f"| {scores['medium']['map']:.1f} |", "test_efficientnet, 16 numbers"):  # fmt: skip
+                 "revisitop", f"| {scores['medium']['map']:.1f} |", "test_efficientnet, 16 dimensions"):  # fmt: skip
         assert said in card, card
     # What describe stored is what the exported student says: same scales, same pixels.
     code = "import sys, whiten_mtd; print(whiten_mtd.load_student(sys.argv[1]).dim)"

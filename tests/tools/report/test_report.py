@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 import chromium
+import h5py
 import pytest
 from project import run
 
 from stages.core import console
-from stages.tools.report import report, results, runs
+from stages.tools.report import report, results, runs, table
 
 
 def made(
@@ -61,6 +62,21 @@ def test_page_says_what_the_files_say(page: Path, finished: Path) -> None:
     assert (
         len(re.findall(r"\d positives? in the database", seen)) == 4
     )  # four queries, best and worst of them
+
+
+def test_bytes_are_those_of_the_stored_rows(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    own = runs.workspace(Path("params.yaml"))
+    dims = {t: h5py.File(f"models/whitening/{t}.h5")["projection"].shape[0] for t in "ab"}
+    dims["fused"] = h5py.File("models/whitening/fused.h5")["projection"].shape[0]
+    found = {
+        m: table.cost(own, "demo", m, {})["bytes"] for m in ("a whitened", "ensemble", "fused")
+    }
+    assert found == {
+        "a whitened": 2 * dims["a"], "ensemble": 2 * (dims["a"] + dims["b"]), "fused": 2 * dims["fused"],
+    }  # fmt: skip
 
 
 def test_second_page_takes_the_stored_speed(

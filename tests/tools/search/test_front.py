@@ -31,7 +31,7 @@ def health(at: str, host: str | None, version: str = "1.1", target: str = "/heal
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "127.0.0.1:8782", "localhost", "LOCALHOST:80", "localhost.", "localhost.:8782",
+    ["127.0.0.1", "127.0.0.1:8782", "localhost", "LOCALHOST:80", "localhost.", "localhost.:8782", "localhost:",
      "[::1]", "[::1]:99", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]:8000", "photos.example.org",
      "PHOTOS.example.ORG.:443", "a.pics.example", "a.b.pics.example:80"],
 )  # fmt: skip

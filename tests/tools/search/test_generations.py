@@ -11,7 +11,7 @@ from project import ROOT
 
 from stages.core import files, store
 from stages.core.errors import UserError
-from stages.tools.search import faiss_index
+from stages.tools.search import changes, faiss_index
 from stages.tools.search import generations as indexes
 
 
@@ -30,8 +30,8 @@ def write(folder: Path, rows: np.ndarray, kind: str = "flat") -> int:
     ids = np.arange(len(rows), dtype=np.int64) * 3 + 1
     index, about = faiss_index.make(rows, ids, kind)
     about |= {"student": {}, "roots": ["/images"], "next_id": 10**6}
-    with indexes.writing(folder):
-        return indexes.write(folder, index, columns(ids), about)
+    with changes.writing(folder):
+        return changes.write(folder, index, columns(ids), about)
 
 
 def test_flat_is_brute_force(tmp_path: Path) -> None:
@@ -77,14 +77,14 @@ def test_generations_and_rollback(tmp_path: Path) -> None:
         assert write(folder, unit(10 + n)) == n
     assert indexes.generations(folder) == [3, 4, 5, 6, 7]
     assert len(indexes.read(folder)) == 17
-    assert indexes.rollback(folder) == 6 and len(indexes.read(folder)) == 16
+    assert changes.rollback(folder) == 6 and len(indexes.read(folder)) == 16
     assert write(folder, unit(30)) == 8  # a number is never used twice
     for _ in range(3):
-        indexes.rollback(folder)
+        changes.rollback(folder)
     assert indexes.current(folder) == 5
-    indexes.rollback(folder)
+    changes.rollback(folder)
     with pytest.raises(UserError, match="no undamaged generation before"):
-        indexes.rollback(folder)
+        changes.rollback(folder)
 
 
 @pytest.mark.parametrize("name", ["index.faiss", "images.h5", "index.json"])
@@ -106,12 +106,12 @@ def test_damage_is_one_line(tmp_path: Path, name: str, fault: str) -> None:
     with pytest.raises(UserError) as error:
         indexes.read(folder)
     assert name in str(error.value) and "\n" not in str(error.value)
-    assert indexes.rollback(folder) == 1 and len(indexes.read(folder)) == 10
+    assert changes.rollback(folder) == 1 and len(indexes.read(folder)) == 10
 
 
 def failing(folder: Path) -> None:
     """Begin to write an index and fail."""
-    with pytest.raises(ZeroDivisionError), indexes.writing(folder):
+    with pytest.raises(ZeroDivisionError), changes.writing(folder):
         raise ZeroDivisionError
 
 
@@ -123,7 +123,7 @@ def test_a_failure_leaves_what_a_person_made(tmp_path: Path) -> None:
     for name in (".lock", "letter.txt"):
         (theirs / name).write_text("mine")
     for _ in range(2):
-        with pytest.raises(UserError, match="not an index"), indexes.writing(theirs):
+        with pytest.raises(UserError, match="not an index"), changes.writing(theirs):
             pass
     assert {f.name: f.read_text() for f in theirs.iterdir()} == {
         ".lock": "mine", "letter.txt": "mine",
@@ -148,11 +148,11 @@ def test_a_lost_or_damaged_pointer_costs_nothing_and_says_how_to_mend(
     pointer.unlink() if text is None else pointer.write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match="CURRENT: .*--rollback"):
         indexes.read(folder)
-    with pytest.raises(UserError, match="CURRENT: .*--rollback"), indexes.writing(folder):
+    with pytest.raises(UserError, match="CURRENT: .*--rollback"), changes.writing(folder):
         pass
     assert indexes.generations(folder) == [1, 2, 3]
-    with indexes.writing(folder, mending=True):
-        assert indexes.rollback(folder) == 2  # the newest that is whole
+    with changes.writing(folder, mending=True):
+        assert changes.rollback(folder) == 2  # the newest that is whole
     assert len(indexes.read(folder)) == 5
     assert write(folder, unit(7)) == 4  # beside a damaged one
     assert len(indexes.read(folder)) == 7
@@ -174,8 +174,8 @@ def test_an_index_of_old_names_opens_and_is_written_under_new_ones(tmp_path: Pat
     old = indexes.read(folder)
     assert old.path.tolist() == [f"{i}.jpg" for i in ids]
     assert old.search(rows[2:3], 1)[1].tolist() == [[2]]
-    with indexes.writing(folder):
-        indexes.write(folder, old.index, columns(ids), old.about)
+    with changes.writing(folder):
+        changes.write(folder, old.index, columns(ids), old.about)
     new = indexes.read(folder)
     assert new.about["images"] == 6 and "pictures" not in new.about
     assert sorted(f.name for f in (folder / "000002").iterdir()) == [
@@ -186,7 +186,7 @@ def test_an_index_of_old_names_opens_and_is_written_under_new_ones(tmp_path: Pat
 def test_folders_of_years_are_no_generations(tmp_path: Path) -> None:
     (tmp_path / "2019").mkdir()
     assert indexes.generations(tmp_path) == []
-    with pytest.raises(UserError, match="not an index"), indexes.writing(tmp_path):
+    with pytest.raises(UserError, match="not an index"), changes.writing(tmp_path):
         pass
 
 
@@ -195,10 +195,10 @@ def test_what_is_no_index_and_who_else_writes(tmp_path: Path) -> None:
         indexes.read(tmp_path / "absent")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a").touch()
-    with pytest.raises(UserError, match="not an index"), indexes.writing(tmp_path / "other"):
+    with pytest.raises(UserError, match="not an index"), changes.writing(tmp_path / "other"):
         pass
-    with indexes.writing(tmp_path / "i"):
-        with pytest.raises(UserError, match="another process"), indexes.writing(tmp_path / "i"):
+    with changes.writing(tmp_path / "i"):
+        with pytest.raises(UserError, match="another process"), changes.writing(tmp_path / "i"):
             pass
     write(tmp_path / "i", unit(4))
     with pytest.raises(UserError, match="of another student"):
@@ -213,7 +213,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {root!r} + "/tests", {tests!r}]
 import test_generations as t
-from stages.tools.search import faiss_index, generations
+from stages.tools.search import changes, faiss_index
 folder, model, at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 seen = 0
 def point(name):
@@ -231,8 +231,8 @@ def stopping(owner, name):
             point(name)
     setattr(owner, name, call)
 for owner, names in ((os, ("mkdir", "replace", "fsync", "unlink", "rmdir")),
-                     (generations.faiss, ("write_index",)), (generations.store, ("write",)),
-                     (generations.files, ("write_text",)), (generations.shutil, ("copyfile", "rmtree"))):
+                     (changes.faiss, ("write_index",)), (changes.store, ("write",)),
+                     (changes.files, ("write_text",)), (changes.shutil, ("copyfile", "rmtree"))):
     for name in names:
         stopping(owner, name)
 t.write_with(folder, model, int(sys.argv[4]))
@@ -245,8 +245,8 @@ def write_with(folder: Path, model: Path, rows: int) -> int:
     ids = np.arange(rows, dtype=np.int64) * 3 + 1
     index, about = faiss_index.make(unit(rows), ids, "flat")
     about |= {"student": {}, "roots": ["/images"], "next_id": 10**6}
-    with indexes.writing(folder):
-        return indexes.write(folder, index, columns(ids), about, model)
+    with changes.writing(folder):
+        return changes.write(folder, index, columns(ids), about, model)
 
 
 def killed_at(at: int, folder: Path, model: Path, rows: int) -> str:
@@ -277,7 +277,7 @@ def test_killed_at_any_point_the_pointer_is_whole_and_the_next_write_succeeds(
             assert len(indexes.read(folder)) in (9 + earlier, 30), at
         assert write_with(folder, model, 31) in (earlier + 1, earlier + 2), at
         assert len(indexes.read(folder)) == 31
-        left = {f.name for f in folder.rglob("*") if ".tmp" in f.name or f.name == indexes.FIRST}
+        left = {f.name for f in folder.rglob("*") if ".tmp" in f.name or f.name == changes.FIRST}
         assert not left, (at, left)
 
 
@@ -306,7 +306,7 @@ def test_a_first_generation_without_a_pointer_is_taken_or_made_again(tmp_path: P
         folder = tmp_path / str(damaged)
         write(folder, unit(5))
         (folder / "CURRENT").unlink()
-        (folder / indexes.FIRST).touch()  # as its writer leaves it, killed between the two
+        (folder / changes.FIRST).touch()  # as its writer leaves it, killed between the two
         if damaged:
             (folder / "000001/images.h5").write_bytes(b"half")
         assert write(folder, unit(6)) == (1 if damaged else 2)

@@ -16,7 +16,7 @@ from project import ROOT, run
 from stages.core import console, store
 from stages.datasets import Evaluation, _images
 from stages.prepare import write_evaluation
-from stages.tools.search import calibrate, index, search
+from stages.tools.search import calibrate, changes, index, search
 from stages.tools.search import generations as indexes
 
 
@@ -383,6 +383,17 @@ def test_names_do_not_steer_a_terminal(place: Path, capsys) -> None:  # type: ig
     assert "\x1b" not in refused_text(capsys, index, "mine", "--remove", STEERING + "x")
 
 
+def test_a_name_with_an_end_of_line_stays_in_its_line(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    (place / "my images" / "two\nlines.png").write_bytes(b"no image")
+    (place / "my images" / "no\nimage.doc").write_bytes(b"")
+    capsys.readouterr()
+    assert do(index, "my images", "mine", "--add") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [x for x in said if r"two\u000alines.png: cannot be read" in x]
+    assert not [x for x in said if x.startswith(("lines", "image"))]
+    assert r"absent\u000afile" in refused(capsys, search, "mine", "absent\nfile")
+
+
 def refused_text(capsys, tool, *arguments: str) -> str:  # type: ignore[no-untyped-def]
     capsys.readouterr()
     assert do(tool, *arguments) == 2
@@ -436,9 +447,9 @@ def test_an_index_without_contents_is_read_and_learns_them(place: Path, capsys) 
         bmp(i, place / f"same/{i}.bmp")
     assert do(index, "same", "bmps", "--model", "exported") == 0
     old = indexes.read(Path("bmps"))
-    columns = {k: v for k, v in index.images_of(old).items() if k != "content"}
-    with indexes.writing(Path("bmps")):
-        indexes.write(Path("bmps"), old.index, columns, old.about)
+    columns = {k: v for k, v in indexes.images_of(old).items() if k != "content"}
+    with changes.writing(Path("bmps")):
+        changes.write(Path("bmps"), old.index, columns, old.about)
     (place / "bmps" / indexes.SEEN).unlink(missing_ok=True)
     assert do(index, "same", "bmps", "--add") == 0
     assert indexes.current(Path("bmps")) == 2  # nothing new

@@ -14,7 +14,7 @@ from stages.core import console, files
 from stages.datasets import Evaluation
 from stages.prepare import write_evaluation
 from stages.retrieval.onnx_student import Exported
-from stages.tools.search import calibrate, index, live_index, matches, search
+from stages.tools.search import calibrate, changes, index, live_index, matches, search
 from stages.tools.search import generations as indexes
 from stages.tools.search.matches import Labelled, Results
 
@@ -132,11 +132,9 @@ def test_an_index_of_an_earlier_version_asks_for_a_new_calibration(
     assert do("--precision", "0.9") == 0
     opened = indexes.read(Path("i"))
     old = {k: opened.about["calibration"][k] for k in ("threshold", "rate", "per", "groups")}
-    columns = indexes.images_of(Path("i") / f"{opened.generation:06d}")
-    names = ("id", "root", "path", "image_id", "bytes")
-    with indexes.writing(Path("i")):
+    with changes.writing(Path("i")):
         about = {**opened.about, "calibration": old}
-        indexes.write(Path("i"), opened.index, {n: columns[n] for n in names}, about)
+        changes.write(Path("i"), opened.index, indexes.images_of(opened), about)
     found, said = searched(capsys)
     assert "run `whiten-mtd calibrate` again" in said
     assert found["precision"] is None and found["reliable"] is False and not green(place)

@@ -1,6 +1,5 @@
 """Tensors out of a pickle without running it."""
 
-import io
 import json
 import os
 import pickle
@@ -123,15 +122,6 @@ def test_nothing_in_the_pickle_runs(
     assert "left out: pca" in capsys.readouterr().err
 
 
-def test_names_are_not_imported(tmp_path: Path) -> None:
-    proof = tmp_path / "trap.py"
-    proof.write_text("raise SystemExit('imported')")
-    code = b"\x80\x02}q\x00(X\x01\x00\x00\x00acos\nsystem\nX\x01\x00\x00\x00bctrap\nthing\n)\x81u."
-    tree = convert.Plain(99).of(convert.Reader(io.BytesIO(code), {}).load())
-    assert tree["a"].name == "os.system" and tree["b"].name == "trap.thing"
-    assert "trap" not in sys.modules
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.97])
 def test_half_a_file(
@@ -164,18 +154,6 @@ def test_other_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     torch.save({"a": torch.ones(2, dtype=torch.bfloat16)}, source)
     assert run(source, out) == 2
     assert "BFloat16" in capsys.readouterr().err
-
-
-def test_a_tensor_stays_within_its_storage() -> None:
-    made = convert.Inert(convert.Storage(np.dtype("f4"), "0", 4, bytes(16)), 0, (2, 2), (2, 1))
-    assert convert.MAKERS["torch._utils._rebuild_tensor_v2"](made).shape == (2, 2)
-    huge = (0, (1 << 40,), (0,))  # one number, a terabyte of times
-    for offset, shape, strides in (
-        (1, (2, 2), (2, 1)), (0, (5,), (1,)), (-1, (2,), (1,)), (3, (2,), (-1,)), huge,
-    ):  # fmt: skip
-        made = convert.Inert(made.args[0], offset, shape, strides)
-        with pytest.raises(ValueError, match="fit its storage"):
-            convert.MAKERS["torch._utils._rebuild_tensor_v2"](made)
 
 
 def test_keys_that_are_no_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.distill.training import rate
+from stages.distill.schedule import rate
 
 
 def test_rate_at_known_places() -> None:
