@@ -186,8 +186,8 @@ def fuse_similarities(
 
 
 def average_precision(
-    ranks: "np.ndarray | list[int]", junk: "np.ndarray | list[int]" = ()
-) -> float:  # type: ignore[assignment]
+    ranks: "np.ndarray | Sequence[int]", junk: "np.ndarray | Sequence[int]" = ()
+) -> float:
     """Average precision, 0 to 1, of one query by the rule of ROxford and RParis (trapezoids).
 
     `ranks`: 0-based positions in the ranking of all that is right; `junk`: of what is taken out
