@@ -83,4 +83,4 @@ def test_make_makes_it_once_and_renews_its_code(tmp_path: Path) -> None:
     assert [line.removeprefix("cd demo-video && ") for line in said] == [
         made, "whiten-mtd upgrade", "dvc repro", "whiten-mtd results",
     ]  # fmt: skip
-    run("git", "check-ignore", "-q", "demo-video", cwd=ROOT)
+    run("git", "check-ignore", "-q", "demo-video/params.yaml", cwd=ROOT)
