@@ -2,10 +2,10 @@
 
 The training groups are halved by seed. A whitening fitted on one half ranks the stored views of the
 other, one view of an image as the query, and the other way round. No whitening at all (`none`) is
-among the candidates. Taken is the best mean of both halves. Nothing is fitted twice: a prefix of whitened
-coordinates is the smaller whitening, so similarities are summed along the dimensions; the powers of
-one spectrum are all exponents; the within-group covariance shrunk towards the identity keeps its
-eigenvectors, so that one decomposition of it serves every shrinkage.
+among the candidates. Taken is the best mean of both halves. Nothing is fitted twice: a prefix of
+whitened coordinates is the smaller whitening, so similarities are summed along the dimensions; the
+powers of one spectrum are all exponents; the within-group covariance shrunk towards the identity
+keeps its eigenvectors, so that one decomposition of it serves every shrinkage.
 
 Bounds, whatever the size of the training set: a half is fitted on at most FIT_ROWS rows and scored
 on at most SCORED_ROWS, with QUERIES queries, drawn by seed. Of width d that is 16 FIT_ROWS d +
