@@ -188,13 +188,13 @@ async def _gone(request: Request, error: Any) -> Response:
 
 async def _of_the_router(request: Request, error: Any) -> Response:
     path = console.clean(request.url.path)[:100]
-    allowed = (error.headers or {}).get("Allow", "")
+    allowed = sorted((error.headers or {}).get("Allow", "").split(", "))  # a set: of any order
     if error.status_code != 405:
         return refusal(error.status_code, f"no such page here: {path}")
     if request.method == "OPTIONS":  # what some health checks send
-        return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
-    line = f"{request.method} is not for {path}; use {allowed.replace(', ', ' or ')}"
-    return refusal(405, line, Allow=allowed)
+        return Response(status_code=204, headers={"Allow": ", ".join([*allowed, "OPTIONS"])})
+    line = f"{request.method} is not for {path}; use {' or '.join(allowed)}"
+    return refusal(405, line, Allow=", ".join(allowed))
 
 
 def _as_our_own(scope: Any) -> Any:
