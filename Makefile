@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # The lock pins Linux on x86-64; elsewhere the ranges of pyproject.toml are resolved anew.
 LOCKED := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
-.PHONY: help demo demo-video test test-long test-faults test-scale check docs bench compare gpu-wheels gpu-check clean
+.PHONY: help demo demo-video test test-long test-faults test-scale check docs package bench compare gpu-wheels gpu-check clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -16,17 +16,15 @@ demo: .venv/.ready ## set up, run the pipeline on the generated world, print the
 	dvc repro
 	@whiten-mtd results
 
-demo-video: .venv/.ready video/dvc.yaml video/params.yaml ## the same on generated videos, in the folder video
-	cd video && dvc repro
-	@cd video && whiten-mtd results
+demo-video: .venv/.ready ## the same on generated videos, a project of its own in the folder demo-video
+	@test -e demo-video/code.json || whiten-mtd init demo-video --preset demo_video
+	@cd demo-video && whiten-mtd upgrade
+	cd demo-video && dvc repro
+	@cd demo-video && whiten-mtd results
 
-# Yours once it is there: never written over.
-video/params.yaml: | .venv/.ready
-	cd video && whiten-mtd preset demo_video
-
-# The same stages, a folder further down.
-video/dvc.yaml: dvc.yaml
-	sed -e 's#^\( *\)- stages/#\1- ../stages/#; s#python -m stages\.#PYTHONPATH=.. python -m stages.#' $< > $@
+# The package's copy, which makes the dvc.yaml of projects; dvc.yaml is the one to edit.
+stages/core/pipeline.yaml: dvc.yaml
+	cp $< $@
 
 PYTEST := pytest -n auto --maxprocesses 4
 
@@ -53,6 +51,11 @@ docs: .venv/.ready ## the pages of docs/ as a site, in the folder site
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 	@echo "site/index.html; with search: python -m http.server -d site"
 
+package: .venv/.ready ## wheel and source package, in the folder dist
+	rm -rf build dist
+	@python -c 'from setuptools import build_meta as b; b.build_sdist("dist"); b.build_wheel("dist")' >/dev/null
+	@ls -l dist
+
 bench: .venv/.ready ## each stage against the bare work, as ratios in one run
 	whiten-mtd bench
 
@@ -71,8 +74,8 @@ gpu-wheels: .venv/.ready ## wheels for a bare machine with a GPU, Python 3.12, i
 gpu-check: ## what a GPU must show, in one table (small sizes where there is none); needs no network
 	$(PYTHON) tests/gpu_check.py
 
-clean: ## remove the environment, the site and unfinished work; keep results and cache
-	rm -rf .venv .scratch build site ./*.egg-info
+clean: ## remove the environment, packages, the site and unfinished work; keep results and cache
+	rm -rf .venv .scratch build dist site ./*.egg-info
 
 .venv/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -82,6 +85,6 @@ ifneq ($(LOCKED),)
 	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 else
-	python -m pip install --quiet --disable-pip-version-check -e '.[train,demo,video,heif,export,docs,test]'
+	python -m pip install --quiet --disable-pip-version-check -e '.[train,serve,demo,video,heif,export,docs,test]'
 endif
 	@touch $@

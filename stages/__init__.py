@@ -4,17 +4,41 @@ The files of this folder are the stages of the pipeline, in the order that `dvc.
 folders are what they work with. Imports go one way: stages and tools use the blocks (datasets,
 teachers, distill, retrieval), the blocks use nets, nets use images, and all may use core.
 
-    import whiten_mtd
-    student = whiten_mtd.load_student("models/student")   # a torch module, RGB in [0, 1]
+    from whiten_mtd import load_student
+    student = load_student("models/student")   # a torch module, RGB in [0, 1]
+
+What people import is in `_interface.py`, and loaded when it is first used.
 """
 
 import sys
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .distill.student import Student
+    from ._interface import (
+        Search as Search,
+    )
+    from ._interface import (
+        UserError as UserError,
+    )
+    from ._interface import (
+        apply_whitening as apply_whitening,
+    )
+    from ._interface import (
+        average_precision as average_precision,
+    )
+    from ._interface import (
+        fit_whitening as fit_whitening,
+    )
+    from ._interface import (
+        fuse_similarities as fuse_similarities,
+    )
+    from ._interface import (
+        load_index as load_index,
+    )
+    from ._interface import (
+        load_student as load_student,
+    )
 
 __version__ = "0.1.0"
 OLDEST = (3, 11)
@@ -44,8 +68,22 @@ if sys.argv[:1] == ["-m"]:
     machine.spin_briefly(machine.others_running())
 
 
-def load_student(folder: "str | Path") -> "Student":
-    """The student of a folder that `train` wrote: (B, 3, H, W) in [0, 1] to unit (B, dim)."""
-    from .distill import student
+# What stages/_interface.py offers; no name is that of a stage.
+INTERFACE = (
+    "load_student", "load_index", "fit_whitening", "apply_whitening", "fuse_similarities",
+    "average_precision", "Search", "UserError",
+)  # fmt: skip
+__all__ = [*INTERFACE, "__version__"]
 
-    return student.load(Path(folder))
+
+def __getattr__(name: str) -> Any:
+    """A name of the interface, imported when it is first asked for."""
+    if name not in INTERFACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _interface
+
+    return getattr(_interface, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *INTERFACE})

@@ -15,7 +15,8 @@ TOOLS = {  # command -> its slice of tools
     "results": "report", "report": "report", "compare": "report",
     "export": "export", "index": "search", "search": "search", "serve": "search",
     "calibrate": "search", "score": "check", "verify": "check", "audit": "audit",
-    "plan": "cost", "bench": "cost", "doctor": "setup", "convert": "setup", "preset": "setup",
+    "plan": "cost", "bench": "cost", "init": "setup", "upgrade": "setup", "doctor": "setup",
+    "convert": "setup", "preset": "setup",
 }  # fmt: skip
 MODULES = {s: s for s in STAGES} | {t: f"tools.{part}.{t}" for t, part in TOOLS.items()}
 
@@ -41,7 +42,13 @@ def main() -> None:
     elif name in ("--version", "-V"):
         console.result(f"whiten-mtd {__version__}")
     elif name in MODULES:
-        command = import_module(f"{__package__}.{MODULES[name]}").app
+        try:
+            command = import_module(f"{__package__}.{MODULES[name]}").app
+        except ModuleNotFoundError as error:
+            if line := console.lacking(error):
+                console.say(line)
+                sys.exit(2)
+            raise
         sys.argv = [f"whiten-mtd {name}", *rest]
         console.main(command)
     else:

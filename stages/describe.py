@@ -4,7 +4,7 @@
     python -m stages.describe models/student my/images mine.h5
     python -m stages.describe models/student my/videos mine.h5
 
-MODEL is the name of a teacher, `fused` (the whitened ensemble in the student's frame) or a
+MODEL is the name of a teacher, `fused` (the ensemble in the student's frame) or a
 student's folder. Several scales are summed; images are batched by shape. A set of distractors
 is a set like any other here: described once for each model.
 """
@@ -179,25 +179,26 @@ def describe_fused(
     model: str, todo: Todo, p: Params, given: Parameters, whitenings: Path, whole: console.Whole
 ) -> Done:
     """(fused embeddings, what to say of them) of each set: the ensemble in the student's frame."""
-    from .distill import prototypes, whitening
+    from .distill import frames
     from .retrieval.lazy_rows import Mapped, Rows
 
-    frame = whitening.read(whitenings / "fused.h5")
-    white: list[list[Rows]] = [[] for _ in todo]
+    name = frames.of_student(whitenings.parent / "student")
+    frame = frames.read(whitenings, name, given.ensemble)
+    own: list[list[Rows]] = [[] for _ in todo]
     settings = []
     for teacher in given.ensemble:
-        own = whitening.read(whitenings / f"{teacher}.h5")
         described = describe_sets(teacher, todo, p, given, whitenings, whole)
-        for rows, (descriptor, one) in zip(white, described, strict=True):
-            rows.append(Mapped(partial(whitening.apply, by=own), descriptor))
+        for rows, (descriptor, one) in zip(own, described, strict=True):
+            rows.append(descriptor)
             settings.append(one)
-    about = {"model": "fused", "init": "teacher", "aligned": True}
+    about = {"model": "fused", "init": "teacher", "aligned": True, "frame": name}
     about |= {
         k: " and ".join(dict.fromkeys(str(s[k]) for s in settings)) for k in ("image_px", "scales")
     }
-    about["weights"] = files.digest_of_file(whitenings / "fused.h5")
-    for rows in white:
-        yield Mapped(lambda *r: whitening.apply(prototypes.concatenate(r), frame), *rows), about
+    about["weights"] = files.digest_of_file(frames.fused_file(whitenings, name))
+    console.say(f"fused: in the frame {name}")
+    for rows in own:
+        yield Mapped(frame.apply, *rows), about
 
 
 def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, Any]]:
@@ -208,7 +209,7 @@ def load_model(model: str, given: Parameters) -> tuple["nn.Module", dict[str, An
         from .distill import student
 
         net: Any = student.load(Path(model))
-        keys = ("image_px", "init", "aligned", "backward_compatible", "trained_apart")
+        keys = ("image_px", "init", "aligned", "backward_compatible", "trained_apart", "frame")
         about = {k: net.config[k] for k in keys if k in net.config}
         about["model"] = Path(model).name
     else:

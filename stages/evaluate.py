@@ -22,7 +22,8 @@ from pydantic import Field
 
 from .core import console, files, params, runtime, store
 from .core.errors import UserError
-from .distill import prototypes, whitening
+from .distill import frames, prototypes, whitening
+from .distill.frames import Frame
 from .distill.whitening import Whitening
 from .retrieval import score_table, scoring_rules
 from .retrieval.benchmark import Benchmark, Described, mapped, unit
@@ -51,7 +52,7 @@ class Fitted:
 
     @classmethod
     def read(cls, file: Path) -> "Fitted":
-        """The whitening of a file that `whiten` or `fuse` wrote, of the teacher it is named by."""
+        """The whitening of a file that `whiten` wrote, of the teacher it is named by."""
         about = store.Stored(file, "whitening").of_teacher(file.stem).attributes
         by = whitening.read(file)
         kind, views = about.get("method", "uncentred pca"), str(about.get("train", "unknown"))
@@ -75,7 +76,7 @@ def main(
     p, teachers = given.section("evaluate", Params), list(given.kinds)
     runtime.keep_freed_memory()  # the same 280 MB of similarities come and go for every model
     names = ("student", "untrained", *teachers)
-    fitted = {t: Fitted.read(whitenings / f"{t}.h5") for t in (*teachers, "fused")}
+    fitted = {t: Fitted.read(whitenings / f"{t}.h5") for t in teachers}
     open_file = cache(partial(store.Stored, kind="descriptors"))  # each is checked once
     table: dict[str, Any] = {}
     about: dict[str, Any] = {}
@@ -87,7 +88,9 @@ def main(
         for kind, told in INNER.items():
             if models["student"].attributes.get(told):
                 models[kind] = benchmark.described(described / "student" / kind, open_file)
-        ranks, rules[benchmark.name] = rank_set(benchmark, models, fitted, given.ensemble)
+        name = str(models["student"].attributes.get("frame", frames.WHITENED))
+        frame = frames.read(whitenings, name, given.ensemble)
+        ranks, rules[benchmark.name] = rank_set(benchmark, models, fitted, given.ensemble, frame)
         about[benchmark.name] = {n: {"dim": m.dim, **m.attributes} for n, m in models.items()}
         for t in given.kinds:
             about[benchmark.name][t]["whitened_dim"] = len(fitted[t].by.eigenvalue)
@@ -132,6 +135,7 @@ def rank_set(
     models: dict[str, Described],
     fitted: dict[str, Fitted],
     ensemble: list[str],
+    frame: Frame,
 ) -> tuple[dict[str, Any], dict[str, scoring_rules.ScoringRules]]:
     """(ranks by model, the rules of each score by its label) of one set."""
     ranks: dict[str, Any] = {}
@@ -151,9 +155,9 @@ def rank_set(
     each = [rules[f"{t} whitened"] for t in ensemble]
     whitenings = scoring_rules.merged(r.whitening for r in each)
     rules["ensemble"] = benchmark.rules(models[ensemble[0]], **shared(each), whitening=whitenings)
-    student, frame = models["student"], fitted["fused"]
+    student = models["student"]
     if student.attributes.get("aligned"):
-        fused = mapped(frame.apply, query), mapped(frame.apply, database)
+        fused = in_frame([models[t] for t in ensemble], frame)
         ranks["fused"] = benchmark.ranks(*fused)
         ranks["asymmetric"] = benchmark.ranks(own["student"][0], fused[1])
         made, both = shared(each), shared([rules["student"], *each])
@@ -175,6 +179,12 @@ def shared(rules: list[scoring_rules.ScoringRules]) -> dict[str, str]:
 def whitened(model: Described, by: Fitted) -> Pair:
     """A teacher's whitened descriptors of a set: queries, and the database as it is read."""
     return mapped(by.apply, model.query), mapped(by.apply, model.database)
+
+
+def in_frame(teachers: list[Described], frame: Frame) -> Pair:
+    """The fused embeddings of a set, of the teachers' own descriptors."""
+    query = mapped(frame.apply, *(m.query for m in teachers))
+    return query, mapped(frame.apply, *(m.database for m in teachers))
 
 
 def together(teachers: list[Pair]) -> Pair:

@@ -1,28 +1,30 @@
 """Fuse the teachers of the ensemble: one target matrix a batch, one prototype a group.
 
     python -m stages.fuse data/prepared/train.h5 data/whitened data/targets \\
-        models/whitening/fused.h5
+        models/whitening/fused.h5 --features data/features
 
 Plans the batches of `fuse.epochs` epochs, fuses the similarities of each, and writes them with
 their plan, so that training needs no teacher. Beside them: the prototypes, and the projection of
-the concatenated teachers to one frame. Only the teachers that `ensemble` names are opened.
+the concatenated teachers to one frame; both for each frame of `fuse.frames`, of which `train` takes
+one. Only the teachers that `ensemble` names are opened.
 """
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import typer
 from pydantic import Field
 
 from .core import console, files, params, store
 from .core.errors import UserError
 from .core.plugins import nearest
-from .distill import batches, prototypes, whitening
+from .distill import batches, frames, learned_whitening, prototypes, whitening
 from .distill.fusion import STRATEGIES
-from .distill.targets import read_whitened
+from .distill.targets import read_features, read_whitened
 from .distill.whitening import Whitening, l2n
 from .images.sets import TrainSet
 
@@ -38,6 +40,7 @@ class Params(params.Section):
     epochs: int = Field(ge=1, le=10_000)
     held_out_epochs: int = Field(ge=0, le=1)
     prototypes: Literal["ensemble", "random"]
+    frames: Annotated[list[frames.Name], Field(min_length=1)]
     dim: int = Field(ge=1)
     samples: int = Field(ge=2)
     seed: int = Field(ge=0)
@@ -45,22 +48,37 @@ class Params(params.Section):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The whitened descriptors of the named teachers, row for row the stored views."""
+    """The whitened descriptors of the named teachers, row for row the stored views; or their own
+    descriptors with what each goes through first (`through`, see frames)."""
 
     names: tuple[str, ...]
     descriptors: tuple[np.ndarray, ...]
     digest: str  # of all of them, in this order
+    through: tuple[Whitening | None, ...] | None = None
 
     @classmethod
     def read(cls, names: list[str], folder: Path, views: TrainSet) -> "Ensemble":
         """Open `folder/<name>.h5` for each name; refuses rows of other views."""
-        stored = [read_whitened(folder / f"{name}.h5", views) for name in names]
+        return cls._of(names, [read_whitened(folder / f"{name}.h5", views) for name in names])
+
+    @classmethod
+    def of_features(cls, names: list[str], folder: Path, views: TrainSet) -> "Ensemble":
+        """The same of the files of features: the teachers as they are."""
+        return cls._of(names, [read_features(folder / f"{name}.h5", views) for name in names])
+
+    @classmethod
+    def _of(cls, names: list[str], stored: list[store.Stored]) -> "Ensemble":
         digest = files.digest_of([f.digest for f in stored])
         return cls(tuple(names), tuple(f["descriptor"] for f in stored), digest)
 
     def concatenated(self, rows: Any) -> np.ndarray:
         """(b, sum d_k) float32 of view rows (a slice or indices)."""
-        side_by_side = prototypes.concatenate([d[rows] for d in self.descriptors])
+        own = [d[rows] for d in self.descriptors]
+        side_by_side = (
+            prototypes.concatenate(own)
+            if self.through is None
+            else frames.together(own, self.through)
+        )
         for d in self.descriptors:
             store.forget(d)
         return side_by_side
@@ -80,6 +98,9 @@ def main(
     whitened: Path,
     targets: Path,
     fused_whitening: Path,
+    features: Path | None = typer.Option(
+        None, help="Descriptors as the teachers give them, for all frames but `whitened`."
+    ),
     params_file: Path = params.OPTION,
 ) -> None:
     """Fuse the ensemble's similarities into targets and its descriptors into prototypes."""
@@ -93,11 +114,46 @@ def main(
     views = TrainSet.read(train)
     ensemble = Ensemble.read(given.ensemble, whitened, views)
     _check_groups(p, views, params_file)
-    p = fitting(p, ensemble)
-    for old in (*targets.glob("epoch-*.h5"), targets / "held-out.h5", targets / "prototypes.h5"):
-        old.unlink(missing_ok=True)  # our own outputs, of an earlier run
+    p = fitting(possible(p, views, features, params_file), ensemble)
+    own = None
+    if features is not None and p.frames != [frames.WHITENED]:
+        own = Ensemble.of_features(given.ensemble, features, views)
+    forget(targets, fused_whitening.parent)
     write_targets(targets, views, ensemble, p)
     write_prototypes(targets / "prototypes.h5", fused_whitening, views, ensemble, p)
+    for name in p.frames:
+        if own is not None and name != frames.WHITENED:
+            write_frame(name, targets, fused_whitening.parent, views, ensemble.digest, own, p)
+
+
+def forget(targets: Path, whitenings: Path) -> None:
+    """Remove our own outputs of an earlier run; what holds the frames is an output, even empty."""
+    made = [frames.prototypes_file(targets, n) for n in frames.NAMES]
+    made += [frames.fused_file(whitenings, n) for n in frames.NAMES if n != frames.WHITENED]
+    for old in (*targets.glob("epoch-*.h5"), targets / "held-out.h5", *made):
+        old.unlink(missing_ok=True)
+    (whitenings / frames.FOLDER).mkdir(parents=True, exist_ok=True)
+
+
+def possible(p: Params, views: TrainSet, features: Path | None, where: Path) -> Params:
+    """`p` with those of its frames that can be made; says which are left out.
+
+    Raises UserError where none is left.
+    """
+    why: dict[str, str] = {}
+    others = [n for n in p.frames if n != frames.WHITENED]
+    if p.prototypes == "random":  # points drawn at random stand in no frame of the teachers
+        why = dict.fromkeys(others, "fuse.prototypes is random")
+    elif features is None:
+        why = dict.fromkeys(others, "it needs --features")
+    elif (views.group < 0).all():
+        why = {frames.LEARNED: "it needs groups, and this training set has none"}
+    left = [n for n in dict.fromkeys(p.frames) if n not in why]
+    if not left:
+        raise UserError(f"{where}: fuse.frames: no {others[0]}: {why[others[0]]}; add whitened")
+    for name in (n for n in p.frames if n in why):
+        console.say(f"frame {name} is left out: {why[name]}")
+    return p.model_copy(update={"frames": left})
 
 
 def write_targets(folder: Path, views: TrainSet, ensemble: Ensemble, p: Params) -> None:
@@ -144,6 +200,7 @@ def write_prototypes(
         path,
         "prototypes",
         {"prototype": prototype.astype(np.float16), "view_prototype": label},
+        frames=json.dumps(p.frames),
         **about,
     )
     whitening.write(
@@ -154,6 +211,57 @@ def write_prototypes(
         f"{count} {p.prototypes} prototypes of {p.dim} dimensions, "
         f"{100 * projection.energy_kept:.1f} % of the concatenated energy kept"
     )
+
+
+def write_frame(
+    name: str, targets: Path, whitenings: Path, views: TrainSet, whitened: str, own: Ensemble,
+    p: Params,
+) -> None:  # fmt: skip
+    """One more frame, of the teachers' `own` descriptors, and each view's prototype in it.
+
+    `whitened`: digest of the whitened descriptors that the targets beside it are made of.
+    """
+    seen = Ensemble(own.names, own.descriptors, own.digest, first_steps(name, own, views, p))
+    projection = prototypes.fit_projection(_sampled(seen, len(views.view_image), p), p.dim)
+    label = batches.units(views.group)[views.view_image].astype(np.int32)
+    about = {"train": views.digest, "whitened": whitened, "features": own.digest, "frame": name}
+    store.write(
+        frames.prototypes_file(targets, name), "prototypes",
+        {"prototype": group_means(seen, projection, label).astype(np.float16),
+         "view_prototype": label}, **about,
+    )  # fmt: skip
+    frames.write(
+        frames.fused_file(whitenings, name), projection,
+        dict(zip(seen.names, seen.through or (), strict=True)), exponent=0.0, floor=0.0,
+        samples=p.samples, **about,
+    )  # fmt: skip
+    console.say(
+        f"frame {name}: {100 * projection.energy_kept:.1f} % of the concatenated energy kept"
+    )
+
+
+def first_steps(
+    name: str, own: Ensemble, views: TrainSet, p: Params
+) -> tuple[Whitening | None, ...]:
+    """What each teacher's `own` descriptors go through first in frame `name`, fitted on the same
+    sample of the views as the projection."""
+    if name == "raw":
+        return (None,) * len(own.names)
+    group = views.group[views.view_image]
+    fitted = []
+    for teacher, descriptor in zip(own.names, own.descriptors, strict=True):
+        one = replace(own, names=(teacher,), descriptors=(descriptor,))
+        moments = whitening.moments(_sampled(one, len(descriptor), p), descriptor.shape[1])
+        spread = float(np.trace(moments.covariance))
+        if not spread > 0:
+            raise UserError(f"teacher {teacher}: its descriptors are all the same; mend it")
+        within = None
+        if name == frames.LEARNED:
+            within = learned_whitening.within(
+                descriptor, group, views.view_image, p.samples, np.random.default_rng(p.seed)
+            )
+        fitted.append(frames.fit(name, moments, within, p.dim))
+    return tuple(fitted)
 
 
 def group_means(ensemble: Ensemble, projection: Whitening, label: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
     python -m stages.train data/prepared/train.h5 data/targets models/student models/untrained
 
-Learns by `train.loss`, measures retrieval on the validation groups (from before the first step on)
-and ships what they show to be best: an average of the start and the last weights, the best weights,
-the start, or the untrained network with a closed-form head. An interrupted run goes on where it
-was, to the same weights. Evaluation sets are never looked at.
+Takes the frame of the targets whose ridge start validates best, learns by `train.loss`, measures
+retrieval on the validation groups (from before the first step on) and ships what they show to be
+best: an average of the start and the last weights, the best weights, the start, or the untrained
+network with a closed-form head. An interrupted run goes on where it was, to the same weights.
+Evaluation sets are never looked at.
 """
 
 from pathlib import Path
@@ -18,10 +19,11 @@ from .core import console, files, params, runtime
 from .core.errors import UserError
 from .core.plugins import nearest
 from .distill import history, losses, verdict
-from .distill.targets import Prototypes, Targets
+from .distill.targets import Prototypes, Targets, read_frames
 from .images.sets import TrainSet
 
 if TYPE_CHECKING:
+    from .distill.ridge_start import Chosen
     from .distill.shipping import Candidate, Choice
     from .distill.student import Student
     from .distill.training import Loop, Plan
@@ -102,7 +104,10 @@ def main(
     views = TrainSet.read(train)
     views.check_images()
     plan = Targets.read(targets, views)
-    prototypes = Prototypes.read(targets / "prototypes.h5", plan, views)
+    # Without a ridge start nothing can be compared in closed form; an old model has its own frame.
+    choice_of_frames = p.head == "ridge" and p.compatible_with is None
+    by_frame = read_frames(targets, plan, views, first=not choice_of_frames)
+    prototypes = next(iter(by_frame.values()))
     student = first_student(name, p, dim=prototypes.prototype.shape[1])
     students.forget(out_student / params.OLD_MODEL)
     old_model = None
@@ -118,10 +123,14 @@ def main(
     probe = None
     if p.validate_every:
         probe = validation.read(train.parent, p.image_px, p.view_px)
-    untrained = closed_form(student, p, views, prototypes, probe is not None)
+    if old_model:
+        by_frame = {next(iter(by_frame)): prototypes}
+    untrained, frame = closed_form(student, p, views, by_frame, probe)
+    prototypes = by_frame[frame.frame]
     source = {
         "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
         "params": p.model_dump(), "start": weights.digest_of_state(student), "old_model": old_model,
+        "frame": frame.frame,
     }  # fmt: skip
     started_with = {**source, "probe": probe is not None, "contents": views.images}
     with runtime.parts("train", **started_with) as parts:
@@ -130,7 +139,7 @@ def main(
         loop.run(parts)
         average = "none" if old_model else p.average
         choice = choose(student, probe, loop.made(), average, untrained, ridge=p.head == "ridge")
-        write(loop, choice, out_student, name, p, files.digest_of(source))
+        write(loop, choice, frame, out_student, name, p, files.digest_of(source))
     if loop.diverged is not None:
         console.say(
             f"warning: {loop.diverged}; stopped, and steps after {choice.shipped.step} are lost. "
@@ -141,20 +150,22 @@ def main(
 
 
 def closed_form(
-    student: "Student", p: Params, views: TrainSet, prototypes: Prototypes, measured: bool
-) -> dict[str, Any] | None:
-    """Give the student its ridge start, where asked for; the untrained network's weights with a
-    head by PCA, where they will be `measured`. An old model's index fits neither."""
+    student: "Student", p: Params, views: TrainSet, by_frame: dict[str, Prototypes], probe: Any
+) -> tuple[dict[str, Any] | None, "Chosen"]:
+    """Give the student its ridge start, where asked for, and say in which frame; the untrained
+    network's weights with a head by PCA, where there is a `probe` to measure them. An old model's
+    index fits neither."""
     from .distill import ridge_start
 
-    wanted = measured and p.compatible_with is None
+    chosen = ridge_start.Chosen(next(iter(by_frame)))
+    wanted = probe is not None and p.compatible_with is None
     if p.head != "ridge" and not wanted:
-        return None
+        return None, chosen
     rows, features = ridge_start.sample(student, views, p.view_px, p.seed)
     untrained = ridge_start.untrained_head(student, features) if wanted else None
     if p.head == "ridge":
-        ridge_start.ridge(student, rows, features, prototypes, p.seed)
-    return untrained
+        chosen = ridge_start.ridge(student, rows, features, by_frame, p.seed, probe)
+    return untrained, chosen
 
 
 def first_student(name: str, p: Params, dim: int) -> "Student":
@@ -207,21 +218,23 @@ def plan_of(p: Params) -> "Plan":
     )  # fmt: skip
 
 
-def write(loop: "Loop", choice: "Choice", folder: Path, name: str, p: Params, source: str) -> None:
+def write(
+    loop: "Loop", choice: "Choice", frame: "Chosen", folder: Path, name: str, p: Params, source: str
+) -> None:
     """Write what is shipped, what training made where that is another, the history, its image."""
     from .distill import student
 
     student.forget(folder / params.TRAINED)
-    save(loop, choice, choice.shipped, folder, name, p, source)
+    save(loop, choice, choice.shipped, frame, folder, name, p, source)
     if choice.trained is not choice.shipped:
-        save(loop, choice, choice.trained, folder / params.TRAINED, name, p, source)
+        save(loop, choice, choice.trained, frame, folder / params.TRAINED, name, p, source)
     history.write(folder / "history.csv", loop.history)
     history.draw(folder / "training.png", loop.history, choice.shipped.step, choice.curve())
 
 
 def save(
-    loop: "Loop", choice: "Choice", chosen: "Candidate", folder: Path, name: str, p: Params,
-    source: str,
+    loop: "Loop", choice: "Choice", chosen: "Candidate", frame: "Chosen", folder: Path, name: str,
+    p: Params, source: str,
 ) -> None:  # fmt: skip
     """Write one of the candidates as a student's folder."""
     from .distill import shipping, student
@@ -235,7 +248,8 @@ def save(
         parents=source, step=chosen.step, steps=loop.step, shipped=chosen.kind, share=chosen.share,
         **measures("validation", chosen), **measures("trained_validation", choice.trained),
         **({"trained_apart": True} if choice.trained is not choice.shipped else {}),
-        path=choice.curve(), aligned=aligned, backward_compatible=p.compatible_with is not None,
+        path=choice.curve(), frame=frame.frame, frames=frame.table(), aligned=aligned,
+        backward_compatible=p.compatible_with is not None,
         view_px=p.view_px,
     )  # fmt: skip
 

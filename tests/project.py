@@ -97,10 +97,36 @@ def checkout(folder: Path) -> Path:
         if (ROOT / name).is_file() and not name.startswith("tests/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    for lock in ("dvc.lock", "video/dvc.lock"):  # of a run that its owner committed
-        (folder / lock).unlink(missing_ok=True)
+    (folder / "dvc.lock").unlink(missing_ok=True)  # of a run that its owner committed
     write_params(folder / "params.yaml")
     run("git", "init", "-q", "-b", "main", cwd=folder)
     run("git", "add", "-A", cwd=folder)
     run("git", "commit", "-qm", "start", cwd=folder)
+    return folder
+
+
+def installed(folder: Path, copied: bool = False) -> str:
+    """A PYTHONPATH on which the package stands under its name, as an install puts it there.
+
+    `copied`: a copy, for a test that changes the code.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if copied:
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "stages", folder / "whiten_mtd", ignore=skip)
+    else:
+        (folder / "whiten_mtd").symlink_to(ROOT / "stages")
+    return str(folder)
+
+
+def project_of_its_own(folder: Path, path: str, preset: str = "demo", **changes: Any) -> Path:
+    """What `whiten-mtd init` makes, with the settings of the tiny world, committed."""
+    command = (sys.executable, "-m", "whiten_mtd", "init", str(folder), "--preset", preset)
+    run(*command, cwd=folder.parent, PYTHONPATH=path)
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    values = changed(yaml.load((folder / "params.yaml").read_text("utf-8")), changes or TINY)
+    with (folder / "params.yaml").open("w") as f:
+        yaml.dump(values, f)
+    run("git", "commit", "-qam", "tiny", cwd=folder)
     return folder

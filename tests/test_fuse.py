@@ -21,7 +21,7 @@ IMAGE = np.repeat(np.arange(10), VIEWS).astype(np.int32)
 UNIT = np.array([0, 0, 0, 1, 1, 2, 2, 4, 5, 3])[IMAGE]
 FUSE = {
     "strategy": "maxmin", "batch": 4, "epochs": 3, "held_out_epochs": 0, "prototypes": "ensemble",
-    "dim": 7, "samples": 1000, "seed": 0,
+    "frames": ["whitened"], "dim": 7, "samples": 1000, "seed": 0,
 }  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from project import run
 
+from stages.core import params
+
 
 def executed(output: str) -> list[str]:
     """Names of the stages that DVC ran, but for `look`, which always runs."""
@@ -143,6 +145,11 @@ def test_a_queue_sweeps(clean: Path) -> None:
     assert listed.count("Success") == 2, listed
     assert {"sweep-1", "sweep-2"} <= set(scored(clean))
     assert repro(clean) == []
+    run("dvc", "exp", "apply", "sweep-2", cwd=clean)  # its parameters, results and models, here
+    values = params.parse((clean / "params.yaml").read_bytes(), "params.yaml")
+    assert values["train"]["temperature"] == 0.09 and repro(clean) == []
+    run("dvc", "exp", "branch", "sweep-1", "winner", cwd=clean)
+    assert "winner" in run("git", "branch", cwd=clean).stdout
 
 
 def scored(project: Path) -> dict[str, float]:

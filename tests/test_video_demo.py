@@ -1,4 +1,4 @@
-"""The second demo: a project of its own in `video/`, run for real on a tiny world."""
+"""The second demo: a project that `init` makes, run for real on a tiny world."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import test_layout
-from project import ROOT, TINY, changed, checkout, run
-from ruamel.yaml import YAML
+from project import ROOT, TINY, installed, project_of_its_own, run
 
+from stages.core import stage_code
 from stages.tools.setup import preset as presets
 
 CHANGES = {
@@ -21,14 +21,6 @@ CHANGES = {
 }  # fmt: skip
 
 
-def test_its_stages_are_those_of_the_first() -> None:
-    """video/dvc.yaml is dvc.yaml, a folder further down: `make video/dvc.yaml` writes it."""
-    text = (ROOT / "dvc.yaml").read_text("utf-8")
-    text = re.sub(r"^( *)- stages/", r"\1- ../stages/", text, flags=re.M)
-    text = text.replace("python -m stages.", "PYTHONPATH=.. python -m stages.")
-    assert (ROOT / "video/dvc.yaml").read_text("utf-8") == text
-
-
 @pytest.mark.parametrize("name", ["demo_video", "svd"])
 def test_every_knob_of_a_video_preset_has_a_comment(name: str) -> None:
     lines = presets.text(name).splitlines()
@@ -37,48 +29,58 @@ def test_every_knob_of_a_video_preset_has_a_comment(name: str) -> None:
             assert lines[number + 1].strip().startswith("#"), line
 
 
-def write_params(path: Path) -> None:
-    yaml = YAML(typ="safe")
-    values = changed(yaml.load(presets.text("demo_video")), CHANGES)
-    with path.open("w") as f:
-        yaml.dump(values, f)
-
-
 @pytest.mark.long
 def test_the_tiny_video_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    root = checkout(tmp_path / "project")
-    folder = root / "video"
-    write_params(folder / "params.yaml")
-    log = run("dvc", "repro", cwd=folder)
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site cache"))
+    path = installed(tmp_path / "site")
+    folder = project_of_its_own(tmp_path / "demo-video", path, "demo_video", **CHANGES)
+    log = run("dvc", "repro", cwd=folder, PYTHONPATH=path)
     assert len(re.findall(r"Running stage", log.stdout)) == 13
     found = json.loads((folder / "data/results/metrics.json").read_text())["videos"]
     assert set(found) - {"trained", "fused", "asymmetric"} == {  # these where the student is aligned
         "student", "untrained", "a", "b", "ensemble",
     }  # fmt: skip
     assert set(found["student"]) == {"top-100", "top-inf"}
-    # Beside the first demo's, not over them; git sees the lock file and nothing else.
-    assert not (root / "data/results").exists() and not (root / "dvc.lock").exists()
-    status = run("git", "status", "--porcelain", cwd=root).stdout.split()
-    assert status == ["??", "video/dvc.lock", "??", "video/params.yaml"]
-    assert run("dvc", "repro", cwd=folder).stdout.count("Running stage") == 1  # look
-    known = run("dvc", "stage", "list", "--all", "--name-only", cwd=root).stdout
-    assert "prepare" in known and "video" not in known  # the first does not know of the second
-    verified = run(sys.executable, "-m", "stages", "verify", cwd=folder, PYTHONPATH="..")
+    status = run("git", "status", "--porcelain", cwd=folder).stdout.split()
+    assert status == ["??", "dvc.lock"]  # git sees the lock file and nothing else
+    again = run("dvc", "repro", cwd=folder, PYTHONPATH=path)
+    assert again.stdout.count("Running stage") == 1  # look
+    verified = run(sys.executable, "-m", "whiten_mtd", "verify", cwd=folder, PYTHONPATH=path)
     assert verified.stdout.count("as stored") == 2
-    deps_are_what_is_loaded(root, folder)
+    code_json_has_what_is_loaded(folder, path)
 
 
-def deps_are_what_is_loaded(root: Path, folder: Path) -> None:
-    """As test_layout holds it for images: what each stage loads is what dvc.yaml names."""
+def code_json_has_what_is_loaded(folder: Path, path: str) -> None:
+    """As test_layout holds it of a checkout: each stage's digests are of all that it loads."""
+    record = test_layout.RECORD.replace("stages", "whiten_mtd").replace(
+        "pathlib.Path.cwd()", f"pathlib.Path({path!r})"
+    )
+    exempt = {f.removeprefix("stages/") for f in test_layout.EXEMPT}
     for name, entry in test_layout.resolved_stages(folder).items():
-        arguments = entry["cmd"].split("stages.")[1].split()
-        record = test_layout.RECORD.replace("pathlib.Path.cwd()", "pathlib.Path.cwd().parent")
-        done = run(sys.executable, "-c", record, *arguments, cwd=folder, PYTHONPATH="..")
+        stage = name.split("@")[0]
+        if stage == "look":  # runs every time
+            continue
+        arguments = entry["cmd"].split("whiten_mtd.")[1].split()
+        done = run(sys.executable, "-c", record, *arguments, cwd=folder, PYTHONPATH=path)
         line = next(x for x in done.stdout.splitlines() if x.startswith("LOADED"))
-        loaded = set(json.loads(line.removeprefix("LOADED"))) - test_layout.EXEMPT
-        loaded = {f for f in loaded if not test_layout.empty_package(root / f)}
-        deps = {d["path"].removeprefix("../") for d in entry["deps"]}
-        folders = {d for d in deps if (root / d).is_dir()}
-        missing = {f for f in loaded - deps if not any(f.startswith(f"{d}/") for d in folders)}
-        assert not missing, f"{name}: loads what dvc.yaml does not name: {missing}"
+        files = {f.removeprefix("whiten_mtd/") for f in json.loads(line.removeprefix("LOADED"))}
+        loaded = {f for f in files if not test_layout.empty_package(ROOT / "stages" / f)} - exempt
+        of_kinds = stage_code.KIND in stage_code.dependencies()[stage]
+        known = set(stage_code.stage_files(stage, "any_timm" if of_kinds else ""))
+        for plugins in stage_code.folders(stage):
+            for plugin in stage_code.code()[Path(plugins).name]:
+                known |= set(stage_code.plugin_files(plugins, plugin))
+        assert loaded <= known, f"{name}: loads what code.json does not know: {loaded - known}"
+
+
+def test_make_makes_it_once_and_renews_its_code(tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    for name in ("pyproject.toml", "requirements.lock", ".venv/.ready"):
+        (tmp_path / name).touch()
+    command = ("make", "-n", "-f", str(ROOT / "Makefile"), "demo-video")
+    said = run(*command, cwd=tmp_path).stdout.splitlines()
+    made = "test -e demo-video/code.json || whiten-mtd init demo-video --preset demo_video"
+    assert [line.removeprefix("cd demo-video && ") for line in said] == [
+        made, "whiten-mtd upgrade", "dvc repro", "whiten-mtd results",
+    ]  # fmt: skip
+    run("git", "check-ignore", "-q", "demo-video/params.yaml", cwd=ROOT)

@@ -27,7 +27,9 @@ TIMES = "times"  # in the scratch folder: how long each stage of dvc.yaml took
 UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 EXTRAS = {  # a missing module -> the extra of the package that brings it
     "torch": "train", "torchvision": "train", "timm": "train", "safetensors": "train",
-    "dvc": "train", "matplotlib": "train", "av": "video", "onnx": "export", "onnxscript": "export",
+    "dvc": "train", "matplotlib": "train", "huggingface_hub": "train", "faiss": "search",
+    "onnxruntime": "search", "starlette": "serve", "uvicorn": "serve", "prometheus_client": "serve",
+    "python_multipart": "serve", "av": "video", "onnx": "export", "onnxscript": "export",
 }  # fmt: skip
 # Of Unicode: the controls, what turns the direction of text, separators, halves of characters.
 CONTROL = {
@@ -165,20 +167,25 @@ def run(command: typer.Typer, arguments: list[str] | None = None, name: str | No
         say("interrupted; the same command goes on where it was")
         return INTERRUPTED
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        say(
-            f"error: this command needs {error.name}, which {sys.executable} lacks: activate the "
-            f"environment, or pip install 'whiten-mtd[{extra}]'"
-        )
-        return 2
+        if line := lacking(error):
+            say(line)
+            return 2
+        raise
     except OSError as error:
         if error.errno not in SYSTEM:
             raise
         where, why = error.filename or "output", os.strerror(error.errno or 0)
         say(f"error: {where}: {why}; nothing half-written is left")
         return 2
+
+
+def lacking(error: ModuleNotFoundError) -> str:
+    """The line on a package that is not installed; empty where no extra brings it."""
+    extra = EXTRAS.get((error.name or "").split(".")[0], "")
+    return extra and (
+        f"error: this command needs {error.name}, which {sys.executable} lacks: activate the "
+        f"environment, or pip install 'whiten-mtd[{extra}]'"
+    )
 
 
 def main(command: typer.Typer) -> None:
@@ -189,9 +196,9 @@ def main(command: typer.Typer) -> None:
     start, stage = time.time(), os.environ.get("DVC_STAGE")
     if stage:
         threading.Thread(target=stop_without, args=(os.getppid(),), daemon=True).start()
-        from . import committed  # which a command outside DVC does not need
+        from . import committed, stage_code  # which a command outside DVC does not need
 
-        if line := committed.note():
+        for line in filter(None, (committed.note(), stage_code.note(stage))):
             say(line)
     code = run(command)
     if code == 0 and stage:

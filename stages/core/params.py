@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ KEYS = (
 )  # fmt: skip
 S = TypeVar("S", bound=BaseModel)
 # Students inside a student's folder, and in its descriptions:
+MOST_VALUES = 100_000  # in a file; a few lines of aliases can stand for billions
 OLD_MODEL = "old_model"  # the model that it must match
 TRAINED = "trained"  # what training made, where another one is shipped
 # Names that the pipeline itself gives to models.
@@ -143,14 +145,19 @@ def parse(text: bytes, where: str) -> dict[str, Any]:
     """YAML 1.2 as plain maps, lists and finite numbers."""
     try:
         values = YAML(typ="safe").load(text.decode("utf-8"))
+        inside = list(islice(_inside(values), MOST_VALUES + 1))
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deep, or an alias within what it names") from None
+    if len(inside) > MOST_VALUES:
+        raise UserError(f"{where}: more than {MOST_VALUES} values; aliases of aliases?")
     if not isinstance(values, dict):
         raise UserError(f"{where}: not a map of sections")
     if lines := [
         f"{where}: {key}: {number} is not allowed; write a finite number"
-        for key, number in _numbers(values)
-        if not math.isfinite(number)
+        for key, number in inside
+        if isinstance(number, float) and not math.isfinite(number)
     ]:
         raise UserError(*lines)
     return values
@@ -242,14 +249,13 @@ def _choice(name: Any, known: Any) -> str:
     return f"{name!r}{nearest(str(name), names)}: choose from {', '.join(names)}"
 
 
-def _numbers(values: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """(dotted key, number) of every float anywhere in `values`."""
-    if isinstance(values, float):
-        yield key, values
+def _inside(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything anywhere in `values`."""
+    yield key, values
     if isinstance(values, list):
         values = dict(enumerate(values))
     for name, value in values.items() if isinstance(values, dict) else ():
-        yield from _numbers(value, f"{key}.{name}" if key else str(name))
+        yield from _inside(value, f"{key}.{name}" if key else str(name))
 
 
 def _is_place(part: Any, values: Any) -> bool:

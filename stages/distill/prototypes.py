@@ -60,39 +60,69 @@ class Means:
         return l2n(self._sum)
 
 
-def ridge(x: Array, y: Array, strength: float) -> tuple[Array, Array]:
-    """Linear map (weight (out, d), bias (out,)) of least squares from (n, d) `x` to (n, out) `y`.
+class Ridge:
+    """Least squares from (n, d) `x`: the product of x with itself is made once for all targets."""
 
-    `strength` is relative to the mean variance of x, so that one grid serves every backbone.
-    """
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    mx, my = x.mean(0), y.mean(0)
-    xc, yc = x - mx, y - my
-    gram = xc.T @ xc
-    gram[np.diag_indices_from(gram)] += strength * np.trace(gram) / len(gram)
-    weight = np.linalg.solve(gram, xc.T @ yc).T
-    return weight, my - weight @ mx
+    def __init__(self, x: Array) -> None:
+        x = np.asarray(x, dtype=np.float64)
+        self._mean = x.mean(0)
+        self._x = x - self._mean
+        self._gram = self._x.T @ self._x
+
+    def fit(self, y: Array, strength: float) -> tuple[Array, Array]:
+        """Linear map (weight (out, d), bias (out,)) to (n, out) `y`.
+
+        `strength` is relative to the mean variance of x, so that one grid serves every backbone.
+        """
+        y = np.asarray(y, dtype=np.float64)
+        my = y.mean(0)
+        gram = self._gram.copy()
+        gram[np.diag_indices_from(gram)] += strength * np.trace(gram) / len(gram)
+        weight = np.linalg.solve(gram, self._x.T @ (y - my)).T
+        return weight, my - weight @ self._mean
+
+
+def ridge(x: Array, y: Array, strength: float) -> tuple[Array, Array]:
+    """`Ridge` of one target."""
+    return Ridge(x).fit(y, strength)
 
 
 STRENGTHS = tuple(float(s) for s in 10.0 ** np.arange(-3, 3.5, 0.5))
 
 
-def ridge_by_groups(
-    x: Array, y: Array, unit: Array, seed: int, strengths: Sequence[float] = STRENGTHS
-) -> tuple[Array, Array, float]:
+class RidgeByGroups:
     """Ridge whose strength is the one with the best mean cosine on held-out groups.
 
     A fifth of the groups (`unit` (n,)) is held out once to choose; then all rows are fitted.
-    Returns (weight, bias, strength).
     """
-    ids = np.unique(unit)
-    held = np.random.default_rng(seed).permutation(ids)[: max(len(ids) // 5, 1)]
-    out = np.isin(unit, held)
-    if out.all() or not out.any():
-        return *ridge(x, y, 1.0), 1.0
-    scores = []
-    for strength in strengths:
-        weight, bias = ridge(x[~out], y[~out], strength)
-        scores.append(float((l2n(x[out] @ weight.T + bias) * l2n(y[out])).sum(1).mean()))
-    best = strengths[int(np.argmax(scores))]
-    return *ridge(x, y, best), best
+
+    def __init__(
+        self, x: Array, unit: Array, seed: int, strengths: Sequence[float] = STRENGTHS
+    ) -> None:
+        ids = np.unique(unit)
+        held = np.random.default_rng(seed).permutation(ids)[: max(len(ids) // 5, 1)]
+        self._out = np.isin(unit, held)
+        self._strengths = strengths
+        self._all = Ridge(x)
+        self._held_x = x[self._out]
+        one = self._out.all() or not self._out.any()
+        self._rest = None if one else Ridge(x[~self._out])
+
+    def fit(self, y: Array) -> tuple[Array, Array, float]:
+        """(weight (out, d), bias (out,), strength) to (n, out) `y`."""
+        if self._rest is None:
+            return *self._all.fit(y, 1.0), 1.0
+        scores = []
+        for strength in self._strengths:
+            weight, bias = self._rest.fit(y[~self._out], strength)
+            near = l2n(self._held_x @ weight.T + bias) * l2n(y[self._out])
+            scores.append(float(near.sum(1).mean()))
+        best = self._strengths[int(np.argmax(scores))]
+        return *self._all.fit(y, best), best
+
+
+def ridge_by_groups(
+    x: Array, y: Array, unit: Array, seed: int, strengths: Sequence[float] = STRENGTHS
+) -> tuple[Array, Array, float]:
+    """(weight, bias, strength) of `RidgeByGroups` of one target."""
+    return RidgeByGroups(x, unit, seed, strengths).fit(y)

@@ -1,6 +1,9 @@
 """What a student starts from: its head by regression, or an old model's descriptors."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,12 +15,68 @@ from ..images.sets import TrainSet
 from ..nets import embed
 from . import student as students
 from .averaging import head_by_pca
-from .prototypes import Means, ridge_by_groups
+from .prototypes import Means, RidgeByGroups
+from .shipping import Score, first_that_stands
 from .student import Student
 from .targets import Prototypes
+from .whitening import l2n
 
 RIDGE_VIEWS = 4000  # training views that the ridge start is fitted on
 BATCH = 64  # views through the network at once
+
+
+class FrameProbe(Protocol):
+    """What measures a student on the validation groups, its backbone apart from its head."""
+
+    def descriptors(self, net: embed.Network, /) -> np.ndarray: ...
+
+    def of(self, descriptor: np.ndarray, /) -> Score: ...
+
+
+@dataclass(frozen=True)
+class Start:
+    """A head (`weight` (dim, width), `bias` (dim,)) by ridge regression in the frame `name`."""
+
+    name: str
+    weight: np.ndarray
+    bias: np.ndarray
+    strength: float
+    score: Score | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The frame of the targets, and the ridge starts that were compared, the simplest first."""
+
+    frame: str
+    starts: tuple[Start, ...] = ()
+
+    def table(self) -> list[dict[str, float | str | None]]:
+        """Validation by frame, for config.json; empty where nothing was measured."""
+        return [
+            {"frame": s.name, "map": s.score.map, "error": _finite(s.score.error)}
+            for s in self.starts
+            if s.score is not None
+        ]
+
+    def said(self) -> Iterator[str]:
+        """What a person reads of the choice; nothing where there was none."""
+        scores = {s.name: s.score for s in self.starts if s.score is not None}
+        if not scores:
+            return
+        yield "frames of the targets, mAP of their ridge starts on the validation groups:"
+        first = next(iter(scores.values()))
+        for name, score in scores.items():
+            line = f"  {score.map:5.1f}  {name}"
+            if score is not first:
+                gain, error = score.gain_over(first)
+                line += f" ({gain:+.1f} +- {error:.1f})"
+            yield line
+        yield f"frame {self.frame} is taken"
+
+
+def _finite(error: float) -> float | None:
+    return round(error, 4) if np.isfinite(error) else None
 
 
 def sample(
@@ -30,13 +89,32 @@ def sample(
 
 
 def ridge(
-    student: Student, rows: np.ndarray, backbone: np.ndarray, prototypes: Prototypes, seed: int
-) -> None:
-    """Set the head by ridge regression from the features of view `rows` to their prototypes."""
-    label = prototypes.view_prototype[rows]
-    weight, bias, strength = ridge_by_groups(backbone, prototypes.prototype[label], label, seed)
-    console.say(f"ridge start from {len(rows)} views, strength {strength:g}")
-    set_head(student, weight, bias)
+    student: Student, rows: np.ndarray, backbone: np.ndarray, frames: dict[str, Prototypes],
+    seed: int, probe: FrameProbe | None,
+) -> Chosen:  # fmt: skip
+    """Set the head by ridge regression from the features of view `rows` to their prototypes, in
+    the frame whose ridge start retrieves best on the validation groups.
+
+    `frames`: the prototypes of each, the simplest frame first, which is taken without a `probe`.
+    """
+    label = next(iter(frames.values())).view_prototype[rows]
+    fits = RidgeByGroups(backbone, label, seed)
+    measured = probe is not None and len(frames) > 1
+    seen = probe.descriptors(student.eval().features) if probe and measured else None
+    starts = []
+    for name, one in frames.items():
+        weight, bias, strength = fits.fit(one.prototype[label])
+        score = probe.of(l2n(seen @ weight.T + bias)) if probe and seen is not None else None
+        starts.append(Start(name, weight, bias, strength, score))
+        if not measured:
+            break
+    chosen = first_that_stands(starts)
+    console.say(f"ridge start from {len(rows)} views, strength {chosen.strength:g}")
+    set_head(student, chosen.weight, chosen.bias)
+    choice = Chosen(chosen.name, tuple(starts))
+    for line in choice.said():
+        console.say(line)
+    return choice
 
 
 def untrained_head(student: Student, backbone: np.ndarray) -> dict[str, torch.Tensor]:

@@ -4,9 +4,9 @@ What is simpler is kept unless the validation groups show a gain larger than its
 the ridge start first, then the untrained backbone with a head by PCA, then what training made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -129,7 +129,17 @@ def averages(made: Made, average: str) -> Iterator[Candidate]:
         yield Candidate(AVERAGED, made.moving.result(made.last.state), None, step)
 
 
-def first_that_stands(candidates: list[Candidate]) -> Candidate:
+class Scored(Protocol):
+    """Anything with a score, or without."""
+
+    @property
+    def score(self) -> Score | None: ...
+
+
+C = TypeVar("C", bound=Scored)
+
+
+def first_that_stands(candidates: Sequence[C]) -> C:
     """The simplest (earliest) that no later one beats by more than the error of the gain."""
     chosen = candidates[0]
     for other in candidates[1:]:

@@ -1,5 +1,6 @@
 """What `fuse` wrote, checked once when it is read: batches, fused targets, prototypes."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from ..core import store
 from ..core.errors import UserError
 from ..images.sets import TrainSet
+from . import frames
 
 
 def read_whitened(path: Path, views: TrainSet) -> store.Stored:
@@ -18,6 +20,14 @@ def read_whitened(path: Path, views: TrainSet) -> store.Stored:
     stored = store.Stored(path, "whitened").of_teacher(path.stem)
     if stored.text("train") != views.digest or len(stored["descriptor"]) != len(views.view_image):
         raise UserError(f"{path}: of other stored views; extract and whiten again")
+    return stored
+
+
+def read_features(path: Path, views: TrainSet) -> store.Stored:
+    """A teacher's own descriptors, row for row the stored `views`. Raises UserError."""
+    stored = store.Stored(path, "features").of_teacher(path.stem)
+    if stored.text("train") != views.digest or len(stored["descriptor"]) != len(views.view_image):
+        raise UserError(f"{path}: of other stored views; extract again")
     return stored
 
 
@@ -103,3 +113,27 @@ class Prototypes:
             raise UserError(f"{path}: made for other stored views; fuse again")
         refuse_outside(f["view_prototype"], len(f["prototype"]), f"{path}: view_prototype")
         return cls(np.asarray(f["prototype"], dtype=np.float32), np.asarray(f["view_prototype"]))
+
+
+def frames_of(targets: Path) -> list[str]:
+    """The frames that `fuse` wrote, the simplest first; earlier files name none."""
+    own = store.Stored(targets / "prototypes.h5", "prototypes").attributes.get("frames")
+    return [str(n) for n in json.loads(str(own))] if own else [frames.WHITENED]
+
+
+def read_frames(
+    folder: Path, targets: Targets, views: TrainSet, first: bool = False
+) -> dict[str, Prototypes]:
+    """The prototypes of each frame, the simplest frame first; of the `first` alone.
+
+    Raises UserError where frames differ in more than the place of their prototypes.
+    """
+    names = frames_of(folder)[: 1 if first else None]
+    read = {n: Prototypes.read(frames.prototypes_file(folder, n), targets, views) for n in names}
+    one = read[names[0]]
+    for name, other in read.items():
+        if one.prototype.shape != other.prototype.shape or not np.array_equal(
+            one.view_prototype, other.view_prototype
+        ):
+            raise UserError(f"{folder}: frame {name} is of another run of fuse; fuse again")
+    return read

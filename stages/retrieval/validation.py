@@ -18,7 +18,7 @@ from ..core import files
 from ..images import reading, rendering, views
 from ..images.rendering import batches_by_shape
 from ..images.sets import EvaluationSet
-from ..nets.embed import descriptors
+from ..nets.embed import Network, descriptors
 from . import metrics, protocols, rank, video
 from .ground_truth import GroundTruth
 
@@ -93,6 +93,10 @@ class Probe:
         was_training = net.training
         descriptor = self.descriptors(net.eval())
         net.train(was_training)
+        return self.of(descriptor)
+
+    def of(self, descriptor: np.ndarray) -> Score:
+        """How well (n, dim) rows retrieve, those of `descriptors`."""
         database, query = descriptor[: self._searched], descriptor[self._searched :]
         if self._start is None:
             query = query if self._cropped else database[self._query]
@@ -111,7 +115,7 @@ class Probe:
         counted = ~np.isnan(ap)
         return Score(ap[counted], self.group[counted])
 
-    def descriptors(self, net: nn.Module) -> np.ndarray:
+    def descriptors(self, net: nn.Module | Network) -> np.ndarray:
         """(n, dim) float32 of all images, then of the crops, at one scale."""
 
         def name(batch: int, row: int) -> str:

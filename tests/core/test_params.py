@@ -114,10 +114,19 @@ def test_top_level_unknown_and_missing_together(tmp_path: Path) -> None:
     ]
 
 
+# Ten lines that stand for 10^9 values.
+BILLIONS = b"a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n" + b"".join(
+    b"a%d: &a%d [%s]\n" % (i, i, b",".join([b"*a%d" % (i - 1)] * 10)) for i in range(1, 9)
+)
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"a: [1, 2", b"a: 1\na: 2\n", b"- 1\n- 2\n", b"", b"just text", b"a: \xff\xfe\n", b"\0\1\2"],
-)
+    [
+        b"a: [1, 2", b"a: 1\na: 2\n", b"- 1\n- 2\n", b"", b"just text", b"a: \xff\xfe\n", b"\0\1\2",
+        b"a: &a [*a]\n", b"a: &a {b: *a}\n", b"a: " + b"[" * 3000 + b"]" * 3000 + b"\n", BILLIONS,
+    ],
+)  # fmt: skip
 def test_what_is_no_yaml_map_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "p.yaml"
     path.write_bytes(content)

@@ -55,8 +55,10 @@ COMMANDS = (
         ("models/whitening/a.h5", "data/whitened/a.h5"),
     ),
     Command(
-        "fuse", f"stages.fuse {TRAIN} data/whitened data/targets models/whitening/fused.h5",
-        ("data/targets", "models/whitening/fused.h5"),
+        "fuse",
+        f"stages.fuse {TRAIN} data/whitened data/targets models/whitening/fused.h5 "
+        "--features data/features",
+        ("data/targets", "models/whitening/fused.h5", "models/whitening/frames"),
     ),
     Command(
         "train", f"stages.train {TRAIN} data/targets models/student models/untrained",

@@ -48,7 +48,7 @@ def _ensemble(
     names = bench_inputs.whitened(folder, views, 3, dim)
     p = {
         "strategy": "maxmin", "batch": 2, "epochs": 1, "held_out_epochs": 0,
-        "prototypes": "ensemble", "dim": dim, "samples": 20000, "seed": 0,
+        "prototypes": "ensemble", "frames": ["whitened"], "dim": dim, "samples": 20000, "seed": 0,
     }  # fmt: skip
     return views, fusing.Ensemble.read(names, folder, views), fusing.Params(**{**p, **changes})
 

@@ -74,7 +74,7 @@ def _loop(folder: Path, views: TrainSet, student: Any, batch: int, px: int) -> A
     ensemble = fusing.Ensemble.read(names, folder, views)
     fuse = fusing.Params(
         strategy="maxmin", batch=batch, epochs=2, held_out_epochs=0, prototypes="ensemble",
-        dim=16, samples=1000, seed=0,
+        frames=["whitened"], dim=16, samples=1000, seed=0,
     )  # fmt: skip
     file = folder / "prototypes.h5"
     with quietly():

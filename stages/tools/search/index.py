@@ -10,6 +10,7 @@ A source is a folder of images, a list of them or a descriptor file. Every chang
 generation; a search that runs meanwhile uses the old one or the new one, never a mixture.
 """
 
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -108,6 +109,7 @@ def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     known = dict(zip(index.files(), contents_of(index, seen), strict=True))
     parts = [read_source(source, net, known, seen) for source in sources]
     parts_of_one(parts, index.student, str(folder), index.about["dim"])
+    tell_gone(folder, index, [source for source in sources if source.is_dir()])
     rows, images, roots = joined(parts, list(index.about["roots"]), index.about["next_id"])
     if not len(rows):
         seen.save()
@@ -129,6 +131,17 @@ def put_in(folder: Path, sources: list[Path], model: Path | None) -> None:
     if (index.about.get("calibration") or {}).get("per") == "search":
         console.say("the threshold was calibrated for fewer images in the index: calibrate again")
     tell(folder, number, f"{len(rows)} added, {int((~keep).sum())} of them replaced; ")
+
+
+def tell_gone(folder: Path, index: Index, sources: list[Path]) -> None:
+    """Say which images of the index are no longer in the folders that it is added to from."""
+    roots = tuple(f"{source.resolve()}{os.sep}" for source in sources)
+    gone = [f for f in index.files() if f.startswith(roots) and not os.path.exists(f)]
+    if gone:
+        console.say(
+            f"{folder}: {len(gone)} images of the index are no longer there "
+            f"({listing.named(gone)}); `whiten-mtd index {folder} --remove PATH` takes them out"
+        )
 
 
 def take_out(folder: Path, patterns: list[str]) -> None:

@@ -102,6 +102,19 @@ def test_add_describes_only_what_is_new_and_remove_takes_out(
     assert "remove all" in refused(capsys, index, "mine", "--remove", "*")
 
 
+def test_images_that_are_gone_are_named(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    """Until they are removed they are found; a renamed image would be there twice, in silence."""
+    (place / QUERY).rename(place / "my images/größe 2/renamed.png")
+    capsys.readouterr()
+    assert do(index, "my images", "mine", "--add") == 0
+    said = capsys.readouterr().err
+    assert "1 images of the index are no longer there" in said and "bild 1.png" in said
+    assert do(index, "mine", "--remove", "größe 2/bild 1.png") == 0
+    capsys.readouterr()
+    assert do(index, "my images", "mine", "--add") == 0
+    assert "no longer there" not in capsys.readouterr().err
+
+
 def test_descriptor_files_and_another_student(place: Path, capsys) -> None:  # type: ignore[no-untyped-def]
     rows = np.eye(4, 8, dtype=np.float16)
     names = np.array([f"{i}.jpg" for i in range(4)])

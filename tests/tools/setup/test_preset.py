@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import ROOT, run
+from project import ROOT
 from ruamel.yaml import YAML
 
 from stages.core import console, params
@@ -167,18 +167,6 @@ def test_a_file_that_differs_is_replaced_only_by_force(
     assert Path("params.yaml").read_text("utf-8") == presets.text("folder")
     assert console.run(presets.app, ["svd", "--force"]) == 0
     assert params.read(Path("params.yaml")).training_set == "svd"
-
-
-def test_make_writes_the_second_demos_file_once(tmp_path: Path) -> None:
-    """`make video/params.yaml` runs `preset demo_video` where there is no file yet."""
-    (tmp_path / ".venv").mkdir()
-    for name in ("pyproject.toml", "requirements.lock", ".venv/.ready"):
-        (tmp_path / name).touch()
-    command = ("make", "-n", "-f", str(ROOT / "Makefile"), "video/params.yaml")
-    assert run(*command, cwd=tmp_path).stdout == "cd video && whiten-mtd preset demo_video\n"
-    (tmp_path / "video").mkdir()
-    (tmp_path / "video/params.yaml").touch()
-    assert "preset" not in run(*command, cwd=tmp_path).stdout
 
 
 def test_only_the_demos_start_a_student_from_random_weights() -> None:
