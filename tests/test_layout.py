@@ -225,7 +225,9 @@ def test_deps_name_what_teachers_share() -> None:
 
 
 # Files that a stage's program may import, but never does in this pipeline; DVC need not name them.
-FUSED = {"distill/prototypes.py", "distill/whitening.py", "retrieval/lazy_rows.py"}  # MODEL `fused`
+FUSED = {  # for MODEL `fused`
+    "distill/frames.py", "distill/prototypes.py", "distill/whitening.py", "retrieval/lazy_rows.py",
+}  # fmt: skip
 VIDEOS = {"core/parallel.py", "images/video_frames.py"}  # of one's own: prepare makes frames
 # Only what prints a table of scores knows the protocols.
 TABLES = {"retrieval/metrics.py", "retrieval/protocols/__init__.py"}
@@ -278,6 +280,7 @@ TESTED_BY = {
     "datasets/_images.py": "datasets/test_folder.py",
     "datasets/_svd_lists.py": "datasets/test_svd.py",
     "datasets/_videos.py": "datasets/test_svd.py",
+    "distill/ensemble.py": "test_fuse.py",
     "distill/ridge_start.py": "test_train.py",
     "distill/training.py": "distill/test_soundness.py",
     "evaluate.py": "test_evaluate_videos.py",

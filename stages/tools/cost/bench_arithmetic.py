@@ -11,6 +11,7 @@ import numpy as np
 from ... import fuse as fusing
 from ... import whiten as whitening
 from ...core import console, contents, runtime, stopwatch, store
+from ...distill.ensemble import Ensemble
 from ...distill.prototypes import fit_projection
 from ...retrieval import rank as ranking
 from ...retrieval import video as comparing
@@ -42,7 +43,7 @@ def whiten(folder: Path, times: int, *, rows: int = 20000, dim: int = 1280) -> R
 
 def _ensemble(
     folder: Path, groups: int, images: int, dim: int, **changes: Any
-) -> tuple[Any, fusing.Ensemble, fusing.Params]:
+) -> tuple[Any, Ensemble, fusing.Params]:
     """Views, three whitened teachers of them, and parameters of `fuse`."""
     views = bench_inputs.views_of_groups(folder, groups, images)
     names = bench_inputs.whitened(folder, views, 3, dim)
@@ -50,7 +51,7 @@ def _ensemble(
         "strategy": "maxmin", "batch": 2, "epochs": 1, "held_out_epochs": 0,
         "prototypes": "ensemble", "frames": ["whitened"], "dim": dim, "samples": 20000, "seed": 0,
     }  # fmt: skip
-    return views, fusing.Ensemble.read(names, folder, views), fusing.Params(**{**p, **changes})
+    return views, Ensemble.read(names, folder, views), fusing.Params(**{**p, **changes})
 
 
 def fuse(folder: Path, times: int, *, batch: int = 256, steps: int = 100, dim: int = 128) -> Row:

@@ -11,6 +11,7 @@ from ... import extract as extracting
 from ... import fuse as fusing
 from ... import train as training
 from ...core import runtime
+from ...distill.ensemble import Ensemble
 from ...distill.targets import Prototypes, Targets
 from ...images.sets import TrainSet
 from . import bench_inputs
@@ -71,7 +72,7 @@ def _loop(folder: Path, views: TrainSet, student: Any, batch: int, px: int) -> A
     from ...distill.training import Loop
 
     names = bench_inputs.whitened(folder, views, 2, 16)
-    ensemble = fusing.Ensemble.read(names, folder, views)
+    ensemble = Ensemble.read(names, folder, views)
     fuse = fusing.Params(
         strategy="maxmin", batch=batch, epochs=2, held_out_epochs=0, prototypes="ensemble",
         frames=["whitened"], dim=16, samples=1000, seed=0,
