@@ -14,7 +14,8 @@ from stages.core import console, store
 from stages.core.errors import UserError
 from stages.distill import frames, ridge_start
 from stages.distill.student import Student
-from stages.distill.targets import Prototypes
+from stages.distill.targets import Prototypes, Targets, read_frames
+from stages.images.sets import TrainSet
 from stages.retrieval.validation import Probe
 
 GROUP = np.array([0, 0, 0, 1, 1, 2, 2, -1, -1, 3])[IMAGE]
@@ -224,3 +225,19 @@ def test_the_frame_is_the_one_whose_ridge_start_retrieves_best() -> None:
     assert list(table) == ["whitened", "raw"]
     assert table["raw"]["map"] == pytest.approx(probe(student).map, abs=0.5)
     assert "frame raw is taken" in list(chosen.said())
+
+
+def test_frames_of_two_runs_are_not_mixed(world: Framed) -> None:
+    assert world.run(frames=["whitened", "raw"], dim=3) == 0
+    small = (world.folder / "targets/prototypes-raw.h5").read_bytes()
+    assert world.run(frames=["raw", "whitened"]) == 0
+    views = TrainSet.read(world.folder / "train.h5")
+    plan = Targets.read(world.folder / "targets", views)
+    read = read_frames(world.folder / "targets", plan, views)
+    assert list(read) == ["raw", "whitened"]  # as fuse.frames has them
+    stored = world.open("targets/prototypes-raw.h5", "prototypes")["prototype"]
+    assert np.array_equal(read["raw"].prototype, stored.astype(np.float32))
+    assert list(read_frames(world.folder / "targets", plan, views, first=True)) == ["raw"]
+    (world.folder / "targets/prototypes-raw.h5").write_bytes(small)
+    with pytest.raises(UserError, match="is of another run of fuse; fuse again"):
+        read_frames(world.folder / "targets", plan, views)
