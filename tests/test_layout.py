@@ -225,7 +225,12 @@ def test_deps_name_what_teachers_share() -> None:
 
 
 # Files that a stage's program may import, but never does in this pipeline; DVC need not name them.
-FUSED = {"distill/prototypes.py", "distill/whitening.py", "retrieval/lazy_rows.py"}  # MODEL `fused`
+FUSED = {
+    "distill/frames.py",
+    "distill/prototypes.py",
+    "distill/whitening.py",
+    "retrieval/lazy_rows.py",
+}  # MODEL `fused`
 VIDEOS = {"core/parallel.py", "images/video_frames.py"}  # of one's own: prepare makes frames
 # Only what prints a table of scores knows the protocols.
 TABLES = {"retrieval/metrics.py", "retrieval/protocols/__init__.py"}
