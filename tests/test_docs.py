@@ -163,7 +163,8 @@ def test_files_of_the_table_are_written(project: Path) -> None:
     assert len(names) >= 10
     for name in names:
         pattern = name.replace("<teacher>", "a").replace("<model>", "student")
-        assert (project / pattern.replace("<set>", "demo")).exists(), name
+        pattern = pattern.replace("<set>", "demo").replace("<frame>", "raw")
+        assert (project / pattern).exists(), name
 
 
 def test_site_is_whole_and_asks_nothing_of_the_network(tmp_path: Path) -> None:

@@ -98,7 +98,13 @@ def kind_of(path: Path) -> str:
     try:
         with h5py.File(path, "r") as file:
             own = attribute(file, "format", False) if "format" in file.attrs else ""
-    except (OSError, ValueError):
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # damaged: said when it is opened
         own = ""
     parts = str(own).split("/")
     return parts[1] if len(parts) == 3 else ""

@@ -70,14 +70,14 @@ def check_all(project: Path) -> None:
     """Hash every stored file of a project. Raises UserError with a line on each damaged one."""
     seen_files.forget_checked()
     paths = sorted(p for folder in ("data", "models") for p in (project / folder).rglob("*.h5"))
-    damaged = []
+    damaged: list[str] = []
     for path in console.progress(paths, label="hashing stored files"):
         try:
             store.Stored(path, hdf5.kind_of(path) or "descriptors")
         except UserError as error:
-            damaged.append(str(error))
+            damaged += error.lines
     if damaged:
-        raise UserError("\n".join(damaged))
+        raise UserError(*damaged)
     console.result(f"{len(paths)} stored files: what they hold is what their digests say")
 
 

@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from test_video_demo import write_params
+from project import changed
+from ruamel.yaml import YAML
+from test_video_demo import CHANGES
 
 from stages import prepare
 from stages.core import console, params
@@ -18,7 +20,8 @@ def project_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> params
     """The tiny video project, nothing prepared yet; its parameters."""
     monkeypatch.setenv("WHITEN_MTD_WORKERS", "0")
     monkeypatch.chdir(tmp_path)
-    write_params(Path("params.yaml"))
+    yaml = YAML(typ="safe")
+    yaml.dump(changed(yaml.load(preset.text("demo_video")), CHANGES), Path("params.yaml"))
     return params.read(Path("params.yaml"))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 import tiny_onnx
 from project import stage, write_params
 
@@ -43,6 +44,7 @@ def say_nothing(world: Path, teacher: str) -> None:
     store.write(path, "whitened", {"descriptor": rows}, **about)
 
 
+@pytest.mark.long
 def test_another_frame_is_chosen_and_everything_follows_it(world: Path) -> None:
     colours = tiny_onnx.images(world / "colours", groups=16)  # that a random network tells apart
     folder = {"root": str(colours), "seed": 0, "evaluation_share": 0.0, "queries": 1}
