@@ -99,6 +99,7 @@ def test_broken_images_are_left_out_named_and_counted(
     assert "Traceback" not in done.stderr and not (world / "none.h5").exists()
 
 
+@pytest.mark.long
 def test_the_rows_of_images_are_theirs_beside_broken_ones(world: Path, tmp_path: Path) -> None:
     images_some_broken(tmp_path / "mine")
     stage("describe", "models/student", str(tmp_path / "mine"), "mine.h5", cwd=world)

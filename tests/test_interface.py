@@ -162,6 +162,7 @@ def saved_student(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_student_of_the_hub_comes_out_of_its_cache(tmp_path: Path) -> None:
     folder, commit = saved_student(tmp_path / "student"), 40 * "a"
     cached(folder, tmp_path / "hub", commit)

@@ -80,6 +80,7 @@ def test_strategy_starts_at_fuse(clean: Path) -> None:
     assert not [s for s in ran if s.startswith(("extract", "whiten", "describe@"))]
 
 
+@pytest.mark.long
 def test_a_new_teacher_is_the_only_one_extracted(clean: Path) -> None:
     new = "+teachers.c={kind: any_timm, model: test_resnet, image_px: 48, weights: random}"
     ran = experiment(clean, "-S", new)
@@ -90,6 +91,7 @@ def test_a_new_teacher_is_the_only_one_extracted(clean: Path) -> None:
     assert set(metrics(clean)) - {"trained"} == {"student", "untrained", "a", "b", "c", "ensemble"}
 
 
+@pytest.mark.long
 def test_a_removed_teacher_leaves_no_trace(clean: Path) -> None:
     ran = experiment(clean, "-S", "ensemble=[a]", "-S", "~teachers.b")
     assert "fuse" in ran and not [s for s in ran if s.startswith("extract")]

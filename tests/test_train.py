@@ -90,6 +90,7 @@ SHIPPED = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 def test_shipped_weights_are_the_average_that_config_names(world: Path) -> None:
     """Without validation groups: half way; the start and the last weights come from two runs."""
     from safetensors.numpy import load_file
@@ -117,6 +118,7 @@ def test_shipped_weights_are_the_average_that_config_names(world: Path) -> None:
     assert any((states["moving"][k] != states["last"][k]).any() for k in states["last"])
 
 
+@pytest.mark.long
 def test_a_student_below_the_untrained_network_is_scored_beside_it(world: Path) -> None:
     """A random head that learns next to nothing: the untrained network is shipped, with a head of
     the student's dimensions; describe and evaluate know both."""

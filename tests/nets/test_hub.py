@@ -181,6 +181,7 @@ def load(home: Path, **environment: str) -> tuple[int, str, float]:
     return tuple(json.loads(done.stdout.splitlines()[-1]))  # type: ignore[return-value]
 
 
+@pytest.mark.long
 def test_the_clients_endpoint_is_asked_once_and_then_its_cache(tmp_path: Path, mirror: str) -> None:
     count, origin, _ = load(tmp_path, HF_ENDPOINT=mirror)
     assert (count, origin) == (len(published()), f"hub:{NAME}"), origin
