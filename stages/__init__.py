@@ -65,7 +65,7 @@ if sys.argv[:1] == ["-m"]:
         sys.exit(2)
     from .core import machine
 
-    machine.spin_briefly(machine.others_running())
+    machine.spin_briefly()
 
 
 # What stages/_interface.py offers; no name is that of a stage.

@@ -35,7 +35,8 @@ def usage() -> str:
 
 def main() -> None:
     """Run the command that the first argument names."""
-    machine.spin_briefly(machine.others_running())
+    if Path(sys.argv[0]).name != "__main__.py":  # of `python -m` the package has looked already
+        machine.spin_briefly()
     name, rest = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in ("--help", "-h", "help"):
         console.result(usage())

@@ -84,7 +84,7 @@ class Search:
         from .tools.search import answers
 
         rows = queries if isinstance(queries, np.ndarray) else self.describe(list(queries))
-        unit = whitening.l2n(np.atleast_2d(_rows(rows)).astype(np.float32))
+        unit = whitening.l2n(_rows(rows).astype(np.float32))
         return [answer["results"] for answer in answers.answers(self.index, unit, top)]
 
 

@@ -25,7 +25,7 @@ from .core.plugins import nearest
 from .distill import batches, frames, learned_whitening, prototypes, whitening
 from .distill.ensemble import Ensemble
 from .distill.fusion import STRATEGIES
-from .distill.whitening import Whitening, l2n
+from .distill.whitening import Moments, Whitening, l2n
 from .images.sets import TrainSet
 
 app = console.app()
@@ -75,9 +75,8 @@ def main(
     forget(targets, fused_whitening.parent)
     write_targets(targets, views, ensemble, p)
     write_prototypes(targets / "prototypes.h5", fused_whitening, views, ensemble, p)
-    for name in p.frames:
-        if own is not None and name != frames.WHITENED:
-            write_frame(name, targets, fused_whitening.parent, views, ensemble.digest, own, p)
+    if own is not None:
+        write_frames(targets, fused_whitening.parent, views, ensemble.digest, own, p)
 
 
 def forget(targets: Path, whitenings: Path) -> None:
@@ -167,18 +166,28 @@ def write_prototypes(
     )
 
 
+def write_frames(
+    targets: Path, whitenings: Path, views: TrainSet, whitened: str, own: Ensemble, p: Params
+) -> None:
+    """The frames beside `whitened`, of the teachers' `own` descriptors.
+
+    `whitened`: digest of the whitened descriptors that the targets beside them are made of.
+    """
+    names = [n for n in p.frames if n != frames.WHITENED]
+    moments = moments_of(own, p) if any(n != "raw" for n in names) else []
+    for name in names:
+        seen = replace(own, through=first_steps(name, own, moments, views, p))
+        write_frame(name, targets, whitenings, views, whitened, seen, p)
+
+
 def write_frame(
-    name: str, targets: Path, whitenings: Path, views: TrainSet, whitened: str, own: Ensemble,
+    name: str, targets: Path, whitenings: Path, views: TrainSet, whitened: str, seen: Ensemble,
     p: Params,
 ) -> None:  # fmt: skip
-    """One more frame, of the teachers' `own` descriptors, and each view's prototype in it.
-
-    `whitened`: digest of the whitened descriptors that the targets beside it are made of.
-    """
-    seen = Ensemble(own.names, own.descriptors, own.digest, first_steps(name, own, views, p))
+    """One more frame, of the ensemble as it is `seen` in it, and each view's prototype in it."""
     projection = prototypes.fit_projection(_sampled(seen, len(views.view_image), p), p.dim)
     label = batches.units(views.group)[views.view_image].astype(np.int32)
-    about = {"train": views.digest, "whitened": whitened, "features": own.digest, "frame": name}
+    about = {"train": views.digest, "whitened": whitened, "features": seen.digest, "frame": name}
     store.write(
         frames.prototypes_file(targets, name), "prototypes",
         {"prototype": group_means(seen, projection, label).astype(np.float16),
@@ -194,27 +203,35 @@ def write_frame(
     )
 
 
+def moments_of(own: Ensemble, p: Params) -> list[Moments]:
+    """Those of each teacher's `own` descriptors, over the same sample of the views as the
+    projection's. Raises UserError where they are all the same."""
+    found = []
+    for teacher, descriptor in zip(own.names, own.descriptors, strict=True):
+        one = replace(own, names=(teacher,), descriptors=(descriptor,))
+        moments = whitening.moments(_sampled(one, len(descriptor), p), descriptor.shape[1])
+        if not float(np.trace(moments.covariance)) > 0:
+            raise UserError(f"teacher {teacher}: its descriptors are all the same; mend it")
+        found.append(moments)
+    return found
+
+
 def first_steps(
-    name: str, own: Ensemble, views: TrainSet, p: Params
+    name: str, own: Ensemble, moments: list[Moments], views: TrainSet, p: Params
 ) -> tuple[Whitening | None, ...]:
-    """What each teacher's `own` descriptors go through first in frame `name`, fitted on the same
-    sample of the views as the projection."""
+    """What each teacher's `own` descriptors, of these `moments`, go through first in frame
+    `name`."""
     if name == "raw":
         return (None,) * len(own.names)
     group = views.group[views.view_image]
     fitted = []
-    for teacher, descriptor in zip(own.names, own.descriptors, strict=True):
-        one = replace(own, names=(teacher,), descriptors=(descriptor,))
-        moments = whitening.moments(_sampled(one, len(descriptor), p), descriptor.shape[1])
-        spread = float(np.trace(moments.covariance))
-        if not spread > 0:
-            raise UserError(f"teacher {teacher}: its descriptors are all the same; mend it")
+    for descriptor, total in zip(own.descriptors, moments, strict=True):
         within = None
         if name == frames.LEARNED:
             within = learned_whitening.within(
                 descriptor, group, views.view_image, p.samples, np.random.default_rng(p.seed)
             )
-        fitted.append(frames.fit(name, moments, within, p.dim))
+        fitted.append(frames.fit(name, total, within, p.dim))
     return tuple(fitted)
 
 

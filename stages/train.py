@@ -12,7 +12,6 @@ Evaluation sets are never looked at.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from .core import console, files, params, runtime
@@ -91,7 +90,6 @@ def main(
     params_file: Path = params.OPTION,
 ) -> None:
     """Train the student on stored targets."""
-    from .distill import ridge_start
     from .distill import student as students
     from .distill.shipping import choose
     from .distill.training import Loop
@@ -107,26 +105,15 @@ def main(
     # Without a ridge start nothing can be compared in closed form; an old model has its own frame.
     choice_of_frames = p.head == "ridge" and p.compatible_with is None
     by_frame = read_frames(targets, plan, views, first=not choice_of_frames)
-    prototypes = next(iter(by_frame.values()))
-    student = first_student(name, p, dim=prototypes.prototype.shape[1])
-    students.forget(out_student / params.OLD_MODEL)
-    old_model = None
-    if p.compatible_with is not None:
-        prototypes = ridge_start.old_model_prototypes(
-            Path(p.compatible_with), student.dim, views, prototypes
-        )
-        old_model = files.digest_of_file(Path(p.compatible_with) / "model.safetensors")
-        students.keep_old_model(Path(p.compatible_with), out_student)
+    student = first_student(name, p, dim=next(iter(by_frame.values())).prototype.shape[1])
+    by_frame, old_model = following_old_model(p, out_student, student, views, by_frame)
     students.save(
         students.bare(student), out_untrained, card(name, "before any training"), loss="none"
     )
     probe = None
     if p.validate_every:
         probe = validation.read(train.parent, p.image_px, p.view_px)
-    if old_model:
-        by_frame = {next(iter(by_frame)): prototypes}
     untrained, frame = closed_form(student, p, views, by_frame, probe)
-    prototypes = by_frame[frame.frame]
     source = {
         "train": views.digest, "targets": [s.digest for s in plan.shards], "student": name,
         "params": p.model_dump(), "start": weights.digest_of_state(student), "old_model": old_model,
@@ -135,7 +122,7 @@ def main(
     started_with = {**source, "probe": probe is not None, "contents": views.images}
     with runtime.parts("train", **started_with) as parts:
         check_room(student, out_student, parts)
-        loop = Loop(student, plan_of(p), objective, views, plan, prototypes, probe)
+        loop = Loop(student, plan_of(p), objective, views, plan, by_frame[frame.frame], probe)
         loop.run(parts)
         average = "none" if old_model else p.average
         choice = choose(student, probe, loop.made(), average, untrained, ridge=p.head == "ridge")
@@ -147,6 +134,27 @@ def main(
         )
     for line in verdict.lines(choice, views.groups, loop.steps):
         console.say(line)
+
+
+def following_old_model(
+    p: Params, folder: Path, student: "Student", views: TrainSet, by_frame: dict[str, Prototypes]
+) -> tuple[dict[str, Prototypes], str | None]:
+    """The prototypes that the old model gives in place of its one frame's, and its digest, with a
+    copy of it kept in `folder`; without an old model what was given, and None."""
+    from .distill import ridge_start
+    from .distill import student as students
+
+    students.forget(folder / params.OLD_MODEL)
+    if p.compatible_with is None:
+        return by_frame, None
+    old = Path(p.compatible_with)
+    followed = {
+        name: ridge_start.old_model_prototypes(old, student.dim, views, prototypes)
+        for name, prototypes in by_frame.items()
+    }
+    digest = files.digest_of_file(old / "model.safetensors")
+    students.keep_old_model(old, folder)
+    return followed, digest
 
 
 def closed_form(
@@ -256,9 +264,12 @@ def save(
 
 def measures(name: str, candidate: "Candidate") -> dict[str, float | None]:
     """`<name>_map` and `<name>_error` of config.json, None where not measured."""
+    from .distill.shipping import rounded
+
     score = candidate.score
-    error = None if score is None or not np.isfinite(score.error) else round(score.error, 4)
-    return {f"{name}_map": None if score is None else score.map, f"{name}_error": error}
+    if score is None:
+        return {f"{name}_map": None, f"{name}_error": None}
+    return {f"{name}_map": score.map, f"{name}_error": rounded(score.error)}
 
 
 def how_made(loop: "Loop", chosen: "Candidate") -> str:

@@ -43,21 +43,23 @@ def load() -> float:
 def others_running() -> int:
     """How many other threads are running now, the median of a few looks; 0 where nobody counts."""
     looks = []
-    for _ in range(5):
+    for look in range(5):
+        time.sleep(0.004 if look else 0)
         try:
             lines = Path("/proc/stat").read_text("utf-8").splitlines()
         except OSError:  # macOS, Windows
             return 0
         looks += [int(line.split()[1]) for line in lines if line.startswith("procs_running ")]
-        time.sleep(0.004)
     return max(sorted(looks)[len(looks) // 2] - 1, 0) if looks else 0
 
 
-def spin_briefly(others: int) -> None:
-    """Let threads sleep soon where `others` fill half of the cores; to be called before numpy and
-    torch load. On a free machine spinning makes steps faster, so nothing changes there."""
-    chosen = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", *SHORT_SPIN)
-    if 2 * others >= cores() and not any(name in os.environ for name in chosen):
+def spin_briefly(others: int | None = None) -> None:
+    """Let threads sleep soon where `others` (those that run now) fill half of the cores; to be
+    called before numpy and torch load. On a free machine spinning makes steps faster, so nothing
+    changes there."""
+    if any(name in os.environ for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", *SHORT_SPIN)):
+        return
+    if 2 * (others_running() if others is None else others) >= cores():
         os.environ.update(SHORT_SPIN)
 
 

@@ -29,6 +29,7 @@ KIND = "teachers/${item.kind}.py"
 SHOWN = 3  # files that a line names
 
 
+@cache
 def dependencies() -> dict[str, list[str]]:
     """Stage of dvc.yaml -> the files and folders of code that it names, relative to the package."""
     found: dict[str, list[str]] = {}

@@ -16,7 +16,7 @@ from ..nets import embed
 from . import student as students
 from .averaging import head_by_pca
 from .prototypes import Means, RidgeByGroups
-from .shipping import Score, first_that_stands
+from .shipping import Score, first_that_stands, rounded
 from .student import Student
 from .targets import Prototypes
 from .whitening import l2n
@@ -54,7 +54,7 @@ class Chosen:
     def table(self) -> list[dict[str, float | str | None]]:
         """Validation by frame, for config.json; empty where nothing was measured."""
         return [
-            {"frame": s.name, "map": s.score.map, "error": _finite(s.score.error)}
+            {"frame": s.name, "map": s.score.map, "error": rounded(s.score.error)}
             for s in self.starts
             if s.score is not None
         ]
@@ -73,10 +73,6 @@ class Chosen:
                 line += f" ({gain:+.1f} +- {error:.1f})"
             yield line
         yield f"frame {self.frame} is taken"
-
-
-def _finite(error: float) -> float | None:
-    return round(error, 4) if np.isfinite(error) else None
 
 
 def sample(

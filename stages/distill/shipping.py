@@ -33,6 +33,11 @@ class Score(Protocol):
     def gain_over(self, other: Any, /) -> tuple[float, float]: ...
 
 
+def rounded(error: float) -> float | None:
+    """A standard error as config.json has it; None where one group cannot tell it."""
+    return round(error, 4) if np.isfinite(error) else None
+
+
 class Probe(Protocol):
     """What measures a student on the validation groups."""
 

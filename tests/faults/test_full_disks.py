@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial import COMMANDS, Trial, count
+from trial import COMMANDS, Trial, count, noted
 
 pytestmark = pytest.mark.faults
 SIZES = ("16k", "1100k")  # nothing fits; less than HDF5 and a student need
@@ -59,15 +59,7 @@ def test_a_full_disk_is_one_line(
     name: str, finished: Path, tmp_path: Path, record_property: Any
 ) -> None:
     trial = Trial(BY_NAME[name], finished, tmp_path)
-    came: dict[str, int] = {}
-    order = list(PLACES).index(name)
-    for key, value in (
-        ("group", 1),
-        ("order", order),
-        ("what", f"`{name}`, full disk"),
-        ("came", came),
-    ):
-        record_property(key, value)
+    came = noted(record_property, 1, list(PLACES).index(name), f"`{name}`, full disk")
     for size in SIZES:
         trial.restore()
         count(came, check(trial, trial.folder / PLACES[name], size))

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from trial import COMMANDS, KILLS, SIGNALS, Command, Trial, count
+from trial import COMMANDS, KILLS, SIGNALS, Command, Trial, count, noted
 
 pytestmark = pytest.mark.faults
 SHARES = sum(c.share for c in COMMANDS)
@@ -17,10 +17,8 @@ def test_ended_at_any_moment(
     trial = Trial(command, finished, tmp_path)
     draw = random.Random(command.name)
     kills = max(round(KILLS * command.share / SHARES), 2 if command.share >= 1 else 1)
-    came: dict[str, int] = {}
-    for name, value in (("group", 0), ("order", COMMANDS.index(command)), ("came", came)):
-        record_property(name, value)  # type: ignore[operator]
-    record_property("what", f"`{command.name}` ended by signals")  # type: ignore[operator]
+    what = f"`{command.name}` ended by signals"
+    came = noted(record_property, 0, COMMANDS.index(command), what)
     # Every second one at a change of a file, spread over all of them; the others at any time.
     at_points = max(kills // 2, 1)
     for turn in range(kills):

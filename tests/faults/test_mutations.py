@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trial import MUTATIONS, count
+from trial import MUTATIONS, count, noted
 
 from stages.core import files, params, runtime, store
 from stages.core.errors import UserError
@@ -173,18 +173,10 @@ def test_damage_is_one_line_or_does_no_harm(
     kind: str, finished: Path, tmp_path: Path, record_property: Any
 ) -> None:
     name, read = KINDS[kind]
-    came: dict[str, int] = {}
     whole = _example(name, finished)
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    order = list(KINDS).index(kind)
-    for key, value in (
-        ("group", 2),
-        ("order", order),
-        ("what", f"{kind}, damaged"),
-        ("came", came),
-    ):
-        record_property(key, value)
+    came = noted(record_property, 2, list(KINDS).index(kind), f"{kind}, damaged")
 
     @settings(
         max_examples=max(MUTATIONS // len(KINDS), 5), deadline=None, derandomize=True,

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from project import ENVIRONMENT
 
@@ -215,3 +216,11 @@ def _copy(source: Path, to: Path) -> None:
     elif source.is_file():
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, to)
+
+
+def noted(record_property: Any, group: int, order: int, what: str) -> dict[str, int]:
+    """What came of the tries of a row of the table at the end, to be counted in."""
+    came: dict[str, int] = {}
+    for key, value in (("group", group), ("order", order), ("what", what), ("came", came)):
+        record_property(key, value)
+    return came
