@@ -148,7 +148,7 @@ def test_one_new_file_each(tmp_path: Path) -> None:
         (tmp_path / "stages" / path).write_text(text.lstrip())
     write_params(tmp_path / "params.yaml", **CHANGES)
     (tmp_path / "commands").write_text(COMMANDS)
-    done = run("sh", "-c", f"{sys.executable} -c '{ALL}' < commands", cwd=tmp_path)
+    done = run("sh", "-c", f"'{sys.executable}' -c '{ALL}' < commands", cwd=tmp_path)
     scores = json.loads((tmp_path / "data/results/metrics.json").read_text())["tiles"]
     assert scores["c"]["raw"] == {"first": {"map": 100}}  # colours are all there is to tell
     assert set(scores) - {"trained"} == {

@@ -122,7 +122,7 @@ def test_whoever_stops_reading_the_result_stops_no_work(tmp_path: Path) -> None:
         "for _ in range(20000): console.result('a line')\n"
         f"open({str(tmp_path / 'done')!r}, 'w').close()\n"
     )
-    command = f'{sys.executable} -c "$0" | head -1; exit ${{PIPESTATUS[0]}}'
+    command = f'"{sys.executable}" -c "$0" | head -1; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command, program], capture_output=True, cwd=ROOT)
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert done.stdout == b"a line\n" and (tmp_path / "done").exists()

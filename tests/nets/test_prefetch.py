@@ -87,7 +87,7 @@ def test_a_real_shared_memory_of_64_kilobytes() -> None:
         "big = lambda job: np.full((64, 64, 64), job, np.uint8)\n"
         "print([int(x[0, 0, 0]) for x in prefetch.ahead(big, range(6), 2)])\n"
     )
-    line = f"mount -t tmpfs -o size=64k tmpfs /dev/shm && exec {sys.executable} -c '{code}'"
+    line = f"mount -t tmpfs -o size=64k tmpfs /dev/shm && exec '{sys.executable}' -c '{code}'"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=100
     )
